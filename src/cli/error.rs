@@ -231,7 +231,7 @@ impl From<StageError> for CommandError {
             StageError::Table(e) => e.into(),
             StageError::Device(e) => e.into(),
             StageError::Interrupted => Self::from_chain(exit::INTERRUPTED, &e),
-            StageError::NoImage { .. } => Self::from_chain(exit::NO_IMAGE, &e),
+            StageError::NoImage(_) => Self::from_chain(exit::NO_IMAGE, &e),
             StageError::Source { .. }
             | StageError::Read { .. }
             | StageError::Model(_)

@@ -37,14 +37,9 @@ pub enum StageError {
         /// The reason.
         problem: String,
     },
-    /// A source of images that holds something else.
-    #[error("{}: no usable image: {problem}", path.display())]
-    NoImage {
-        /// The path as given.
-        path: PathBuf,
-        /// The thing that it holds, and what to do.
-        problem: String,
-    },
+    /// All sources of images hold something else. A line for each says what, and what to do.
+    #[error("{0}")]
+    NoImage(String),
     /// A file or folder of the user that cannot be read.
     #[error("{}: {source}", path.display())]
     Read {

@@ -1,14 +1,20 @@
 //! Benchmarks in the shapes of several conventions (`tests/oracles/foreign_sources.py`).
 
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
 
+use arrow_array::{Array, ArrayRef, BinaryArray, ListArray, RecordBatch, StringArray, StructArray};
+use arrow_buffer::OffsetBuffer;
+use arrow_schema::Field;
+use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 use visplay::stages::evaluation::{Benchmark, BenchmarkColumns};
 use visplay::tables;
 
 use crate::foreign_sources::{assert_code, expected, folder};
 use crate::rounds::{PIPELINE, evolve, place_in};
-use crate::support::{Workspace, stderr_of};
+use crate::support::{Workspace, stderr_of, test_image};
 
 #[test]
 fn benchmarks_of_every_shape_have_the_same_items() {
@@ -46,6 +52,58 @@ fn benchmarks_of_every_shape_have_the_same_items() {
     }
 }
 
+/// Writes a benchmark in the layout of verl's examples (`examples/data_preprocess/geo3k.py`), with
+/// these fields of `extra_info` and with or without a reward.
+fn write_verl(path: &Path, extra: &[(&str, [&str; 2])], ground_truth: Option<[&str; 2]>) {
+    let texts = |values: [&str; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let field = |name: &str, array: &ArrayRef| Arc::new(Field::new(name, array.data_type().clone(), true));
+    let group = |fields: Vec<(&str, ArrayRef)>| {
+        let fields = fields.into_iter().map(|(name, array)| (field(name, &array), array));
+        Arc::new(StructArray::from(fields.collect::<Vec<_>>())) as ArrayRef
+    };
+    let list = |items: ArrayRef| {
+        let offsets = OffsetBuffer::from_lengths([1, 1]);
+        Arc::new(ListArray::new(field("item", &items), offsets, items, None)) as ArrayRef
+    };
+    let images: Vec<Vec<u8>> = (0..2).map(test_image).collect();
+    let bytes = Arc::new(BinaryArray::from_iter_values(images)) as ArrayRef;
+    let mut columns = vec![
+        ("data_source", texts(["hiyouga/geometry3k"; 2])),
+        ("prompt", list(group(vec![("role", texts(["user"; 2])), ("content", texts(["Think. <image>Find it."; 2]))]))),
+        ("images", list(group(vec![("bytes", bytes), ("path", texts(["a.png", "b.png"]))]))),
+        ("ability", texts(["math"; 2])),
+    ];
+    if let Some(ground_truth) = ground_truth {
+        let fields = vec![("ground_truth", texts(ground_truth)), ("style", texts(["rule"; 2]))];
+        columns.push(("reward_model", group(fields)));
+    }
+    columns.push(("extra_info", group(extra.iter().map(|(name, values)| (*name, texts(*values))).collect())));
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(fs::File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn files_of_verl_are_read() {
+    let place = Workspace::in_memory();
+    let file = place.path().join("geo3k.parquet");
+    let questions = ("question", ["<image>Find x.", "<image>Find y."]);
+    let read = || Benchmark::read(&file, usize::MAX, &BenchmarkColumns::default());
+    let texts = |benchmark: &Benchmark| -> Vec<(String, String)> {
+        benchmark.items().map(|item| (item.question.clone(), item.gold.clone())).collect()
+    };
+    let expected = [("Find x.", "1"), ("Find y.", "2")].map(|(question, gold)| (question.to_owned(), gold.to_owned()));
+    // The checked answer is preferred to the one of the source.
+    write_verl(&file, &[questions, ("answer", ["one", "two"])], Some(["1", "2"]));
+    assert_eq!(texts(&read().unwrap()), expected);
+    write_verl(&file, &[questions, ("answer", ["1", "2"])], None);
+    assert_eq!(texts(&read().unwrap()), expected);
+    write_verl(&file, &[("split", ["test"; 2])], Some(["1", "2"]));
+    let error = read().unwrap_err().to_string();
+    assert!(error.contains("no column of the question") && error.contains("`extra_info.question`"), "{error}");
+}
+
 #[test]
 fn evaluate_reports_rows_of_a_benchmark_that_it_cannot_use() {
     let place = place_in(Workspace::in_memory());
@@ -55,7 +113,7 @@ fn evaluate_reports_rows_of_a_benchmark_that_it_cannot_use() {
         place.command(&[&fixed[..], &[file.to_str().unwrap()], more].concat()).output().unwrap()
     };
     let output = evaluate("bad-rows.parquet", &[]);
-    assert_code(&output, 0, &["10 of 11 items could not be given to the model", "the first: row 0: no_image: "]);
+    assert_code(&output, 0, &["10 of 11 rows cannot be used and are not scored", "the first: row 0: no_image: "]);
     let done: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&done["left_out"], &done["scores"][0]["items"]), (&Value::from(10), &Value::from(1)));
     assert_code(&evaluate("verl.parquet", &[]), 0, &[]);

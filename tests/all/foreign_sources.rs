@@ -6,7 +6,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::sync::Arc;
 
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
 use serde_json::Value;
 use visplay::ids::Digest;
 use visplay::tables::{self, DemonstrationRow, ImageLink, SourceRow};
@@ -88,6 +91,58 @@ fn rejects_name_the_path_that_could_not_be_read() {
     assert_eq!(detail(6), "rel: it is a folder");
     assert!(detail(8).chars().count() < 300, "{}", detail(8));
     assert!(detail(10).starts_with("https://example.org/0.png: images at URLs are not downloaded"), "{}", detail(10));
+}
+
+/// Returns a table of strings.
+fn strings(columns: &[(&str, &[Option<&str>])]) -> Vec<u8> {
+    let arrays =
+        columns.iter().map(|(name, values)| (*name, Arc::new(StringArray::from(values.to_vec())) as ArrayRef, true));
+    let batch = RecordBatch::try_from_iter_with_nullable(arrays).unwrap();
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    bytes
+}
+
+#[test]
+fn paths_of_other_files_in_a_folder_are_no_images() {
+    let place = workspace();
+    let write = |name: &str, bytes: &[u8]| fs::write(place.source().join(name), bytes).unwrap();
+    for n in 0..2 {
+        write(&format!("{n}.PNG"), &test_image(n));
+    }
+    let (audio, images): ([Option<&str>; 4], [Option<&str>; 4]) =
+        ([None, Some(""), Some("a.flac"), Some("b.png")], [None, Some(""), Some("0.PNG"), Some("1.PNG")]);
+    write("audio.parquet", &strings(&[("path", &audio), ("text", &images)]));
+    write("empty.parquet", &strings(&[("path", &[None; 4])]));
+    write("both.parquet", &strings(&[("path", &images), ("file_name", &images)]));
+    write("metadata.parquet", &strings(&[("file_name", &images), ("text", &audio)]));
+    write("sure.parquet", &strings(&[("image_path", &audio)]));
+    let of_table = |rows: &[SourceRow], name: &str| {
+        let rows = rows.iter().filter(|row| row.source == name);
+        let reason = |row: &SourceRow| row.reason.clone().unwrap_or_default();
+        rows.map(|row| (row.source_row, reason(row))).collect::<Vec<_>>()
+    };
+    // A file that is named itself is believed; what is cached of it does not count for the folder.
+    for (named, evolution) in [("source/audio.parquet", "named"), ("source", "t"), ("source", "again")] {
+        ingest(&place, &[named, "--evolution", evolution]);
+        let files = place.files(&format!("views/{evolution}/sources"));
+        let rows: Vec<SourceRow> = files.iter().flat_map(|f| tables::read_file::<SourceRow>(f).unwrap()).collect();
+        let no_column = [(None, "no_image_column".to_owned())];
+        if named == "source/audio.parquet" {
+            assert_eq!(of_table(&rows, "audio.parquet").len(), 4);
+            continue;
+        }
+        for name in ["audio.parquet", "empty.parquet", "both.parquet"] {
+            assert_eq!(of_table(&rows, name), no_column, "{name}");
+        }
+        let found = of_table(&rows, "metadata.parquet");
+        assert_eq!(found.len(), 4);
+        assert!(found[2..].iter().all(|(_, reason)| matches!(&**reason, "" | "duplicate")), "{found:?}");
+        assert_eq!(of_table(&rows, "sure.parquet").len(), 4);
+    }
+    assert_code(&ingest(&place, &["source/audio.parquet", "--evolution", "u"]), 5, &["2 empty, 2 unreadable path"]);
 }
 
 fn links(paths: &[String]) -> Vec<u8> {
@@ -204,7 +259,6 @@ fn a_source_without_a_usable_image_has_its_own_exit_code() {
     write("list.csv", b"file\na.png\n");
     fs::create_dir_all(place.path().join("empty/inside")).unwrap();
     for (source, part) in [
-        ("captions.json", "captions.json: no usable image: it is a JSON file"),
         ("zeros.tar", "zeros.tar: no usable image (rejected: 1 "),
         ("notes.tar.gz", "notes.tar.gz: no usable image (rejected: 1 "),
         ("list.csv", "list.csv: no usable image (rejected: 1 not an image)"),
@@ -216,13 +270,31 @@ fn a_source_without_a_usable_image_has_its_own_exit_code() {
         let round = evolve(&place, "rounds", &["1", "--images", source]).output().unwrap();
         assert_code(&round, 5, &[part]);
     }
+    // A source of another kind says what it is.
+    let mistaken =
+        ["captions.json: no usable image: it is a JSON file", "weights: no usable image: it is a safetensors"];
+    write("weights", b"\x10\0\0\0\0\0\0\0{\"a\":{}}        ");
+    assert_code(&ingest(&place, &["captions.json", "weights", "--evolution", "none"]), 5, &mistaken);
+    assert!(!place.store().join("views/none").exists());
+    let round = evolve(&place, "rounds", &["1", "--images", "captions.json"]).output().unwrap();
+    assert_code(&round, 5, &mistaken[..1]);
     // Each source is judged by itself; what the others have is stored.
-    let output = ingest(&place, &["source", "captions.json", "empty"]);
-    assert_code(&output, 5, &["captions.json: no usable image", "empty: no usable image"]);
+    let output = ingest(&place, &["captions.json", "source", "weights", "empty"]);
+    assert_code(&output, 5, &[&mistaken[..], &["empty: no usable image (it has no files or rows)"]].concat());
     assert!(!stderr_of(&output).contains("source: no usable"), "{}", stderr_of(&output));
     let done: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(done["images"], 12);
-    assert_eq!(done["unusable_sources"][0]["source"], "captions.json");
+    let unusable = done["unusable_sources"].as_array().unwrap();
+    assert_eq!(
+        unusable.iter().map(|source| &source["source"]).collect::<Vec<_>>(),
+        ["captions.json", "weights", "empty"]
+    );
+    assert!(unusable[0]["problem"].as_str().unwrap().starts_with("it is a JSON file; "), "{done}");
+    assert_eq!(unusable[2]["problem"], Value::Null);
+    // With a source that does not exist, nothing is stored.
+    let before = place.json(&["ingest", "source"])["ref"].clone();
+    assert_code(&ingest(&place, &["captions.json", "nowhere", "copy"]), 2, &["nowhere"]);
+    assert_eq!(place.json(&["ingest", "source"])["ref"], before);
     // A copy of images that are known is usable.
     fs::create_dir(place.path().join("copy")).unwrap();
     fs::write(place.path().join("copy/again.png"), test_image(0)).unwrap();

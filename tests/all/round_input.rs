@@ -219,14 +219,10 @@ fn evaluate_names_what_it_cannot_use() {
     rows[1].image.bytes = b"no picture".to_vec();
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows.clone()).unwrap()).unwrap();
     let one = evaluate(&[]);
-    assert!(
-        one.status.success() && stderr_of(&one).contains("1 of 3 items could not be given to the model"),
-        "{}",
-        stderr_of(&one)
-    );
+    assert!(one.status.success() && stderr_of(&one).contains("1 of 3 rows cannot be used"), "{}", stderr_of(&one));
     rows.iter_mut().for_each(|row| row.image.bytes = b"no picture".to_vec());
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows.clone()).unwrap()).unwrap();
-    assert_rejected(&evaluate(&[]), 2, &["3 of 3 items", "none of the items could be given to the model"]);
+    assert_rejected(&evaluate(&[]), 2, &["3 of 3 rows", "none of the items could be given to the model"]);
     rows.clear();
     std::fs::write(place.path().join("bench.parquet"), visplay::tables::to_bytes(rows).unwrap()).unwrap();
     assert_rejected(&evaluate(&[]), 2, &["bench.parquet", "the benchmark has no items"]);

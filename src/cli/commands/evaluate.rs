@@ -60,7 +60,7 @@ pub struct EvaluateArgs {
     /// Columns with other names: image, question, answer or category=NAME, with commas between.
     #[arg(long, value_name = "KEY=NAME,..", value_parser = str::parse::<BenchmarkColumns>)]
     columns: Option<BenchmarkColumns>,
-    /// Use only the first N items.
+    /// Use only the first N rows.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     items: Option<u32>,
     /// Prompt template file with {{image}} and {{question}}, which ends with
@@ -166,8 +166,8 @@ pub fn cmd_evaluate(args: &EvaluateArgs, ui: &Ui) -> Result<()> {
             let kind = kind_in_rejection(&row.detail).map_or(String::new(), |kind| format!(" ({})", kind.name()));
             format!("; the first: {number}{}: {}{kind}", row.reason, row.detail)
         });
-        let items = benchmark.rows.len();
-        ui.say(format!("{left_out} of {items} items could not be given to the model and are not scored{why}"));
+        let rows = benchmark.rows.len();
+        ui.say(format!("{left_out} of {rows} rows cannot be used and are not scored{why}"));
     }
     if scores.is_empty() {
         let file = args.benchmark.display();

@@ -71,6 +71,9 @@ pub fn check_sources(done: &IngestSummary) -> Result<()> {
         return Ok(());
     }
     let describe = |source: &UnusableSource| {
+        if let Some(problem) = &source.problem {
+            return format!("{}: no usable image: {problem}", source.source.display());
+        }
         let counts =
             source.rejects.iter().map(|(reason, n)| format!("{} {}", format::count(*n), reason.replace('_', " ")));
         let counts = counts.collect::<Vec<_>>().join(", ");
@@ -80,9 +83,12 @@ pub fn check_sources(done: &IngestSummary) -> Result<()> {
         format!("{}: no usable image ({found}){what}", source.source.display())
     };
     let message = done.unusable.iter().map(describe).collect::<Vec<_>>().join("\n");
-    let hint = "images are read from folders, image files, Parquet files, and zip, tar and .tar.gz archives; the view \
-                `rejects` has the reason for each file";
-    Err(CommandError { code: exit::NO_IMAGE, message, hint: Some(hint.to_owned()) })
+    let sources = "images are read from folders, image files, Parquet files, and zip, tar and .tar.gz archives";
+    let hint = match done.unusable.iter().all(|source| source.problem.is_some()) {
+        true => sources.to_owned(),
+        false => format!("{sources}; the view `rejects` has the reason for each file"),
+    };
+    Err(CommandError { code: exit::NO_IMAGE, message, hint: Some(hint) })
 }
 
 fn print_json(done: &IngestSummary, store: &Store, ui: &Ui) -> Result<()> {

@@ -10,9 +10,9 @@ use crate::stages::{Result, StageError};
 use crate::tables::import::{ImportError, ImportFile, ImportTable};
 
 /// Columns of the question, by convention: VisPlay's own benchmarks, EasyR1 and verl.
-const QUESTIONS: [&str; 2] = ["question", "problem"];
+const QUESTIONS: [&str; 3] = ["question", "problem", "extra_info.question"];
 /// Columns of the answer.
-const ANSWERS: [&str; 3] = ["answer", "ground_truth", "reward_model.ground_truth"];
+const ANSWERS: [&str; 4] = ["answer", "ground_truth", "reward_model.ground_truth", "extra_info.answer"];
 /// Columns of the image that are preferred to others.
 const IMAGES: [&str; 2] = ["image", "images"];
 
@@ -22,9 +22,10 @@ const IMAGES: [&str; 2] = ["image", "images"];
 pub struct BenchmarkColumns {
     /// Column of the image; found by name and type if not set.
     pub image: Option<String>,
-    /// Column of the question; `question` or `problem` if not set.
+    /// Column of the question; `question`, `problem` or `extra_info.question` if not set.
     pub question: Option<String>,
-    /// Column of the answer; `answer`, `ground_truth` or `reward_model.ground_truth` if not set.
+    /// Column of the answer; `answer`, `ground_truth`, `reward_model.ground_truth` or
+    /// `extra_info.answer` if not set.
     pub answer: Option<String>,
     /// Column of the category; `category`, if there is one, if not set.
     pub category: Option<String>,
@@ -89,8 +90,8 @@ impl BenchmarkColumns {
 }
 
 impl ResolvedColumns {
-    /// Opens the images: the named column, else `image` or `images` if they can hold bytes, else as
-    /// ingest finds it.
+    /// Opens the images: the named column, else `image` or `images` if they can hold bytes,
+    /// otherwise the column that ingest would choose.
     pub(super) fn images(&self, table: &ImportTable) -> Result<ImportFile, ImportError> {
         if self.image.is_none() {
             let mut usual = IMAGES.iter().filter_map(|name| table.images(Some(name)).ok());

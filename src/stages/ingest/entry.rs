@@ -1,7 +1,7 @@
 //! Entries of the ingested sources (files, images in Parquet files, members of archives), and where
 //! their bytes are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,9 @@ pub(super) struct Scan {
     pub(super) origins: HashMap<Digest, Origin>,
     /// Number of files whose bytes had to be read.
     pub(super) read: usize,
+    /// For each source that holds something else than images, by its number: the thing that it
+    /// holds, and what to do.
+    pub(super) mistaken: BTreeMap<usize, String>,
 }
 
 impl Scan {

@@ -11,7 +11,8 @@ use super::parquet::CellReader;
 use crate::ids::Digest;
 use crate::stages::{Result, StageError};
 
-/// Maximum number of bytes of source files that one shard holds in memory; one blob at least.
+/// Maximum number of bytes of blobs that one shard holds in memory at once; one blob at least.
+/// Those of its blobs that are in compressed archives are held on top of it, all at once.
 const GROUP_BYTES: u64 = 16 << 20;
 /// Maximum number of blobs that one shard holds in memory.
 const GROUP_BLOBS: usize = 64;

@@ -9,7 +9,6 @@ use super::walk::{WalkedEntry, stat_file};
 use crate::ids::Digest;
 use crate::stages::linked_file::{reject_link, resolve_link};
 use crate::stages::{Rejection, Result};
-use crate::store::now_ms;
 
 /// A file that a row names.
 #[derive(Debug, Clone)]
@@ -44,7 +43,7 @@ impl Scanner<'_> {
         }
         // No file can have this path, since the table is not a folder.
         let cache_root = table.join("linked images");
-        let began_ms = now_ms();
+        let began_ms = self.cautious_now_ms();
         let cached = Fingerprints::load(self.runner.store, &cache_root)?;
         let digested = self.digest_all(entries, &cached)?;
         self.cache_digests(&digested, &cached, &cache_root, began_ms);

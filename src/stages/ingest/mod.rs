@@ -43,7 +43,7 @@ use self::fetch::Sources;
 use self::increment::{History, Increment};
 use self::measure::MeasureStage;
 use self::pack::PackStage;
-use self::unusable::unusable_sources;
+use self::unusable::{check_any_images, unusable_sources};
 use super::listed_rows::put_listing;
 use super::{Result, Runner, StageError, read_object};
 use crate::ids::Digest;
@@ -143,12 +143,13 @@ pub struct IngestSummary {
 /// Ingests sources; see the module.
 ///
 /// # Errors
-/// A source does not exist, the store cannot be written to, or the command is interrupted. A file
-/// that is not an image is not an error but a row of the `rejects` table.
+/// A source does not exist, no source holds images, the store cannot be written to, or the command
+/// is interrupted. A file that is not an image is not an error but a row of the `rejects` table.
 pub fn ingest(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<IngestSummary> {
     let mut retries = MAX_RETRIES;
     loop {
         let scan = scan::scan(request, runner)?;
+        check_any_images(request, &scan)?;
         match ingest_scanned(request, &scan, runner) {
             Err(StageError::SourceChanged { labels }) if retries > 0 => {
                 retries -= 1;

@@ -18,7 +18,7 @@ use crate::tables::import::{ImportError, ImportFile, ImportLimits, ImportRows, I
 const PAGE_BYTES: usize = 128 << 20;
 
 /// Version of the cache entry of a file; raise it when the reader may return other images.
-const CACHE_VERSION: u32 = 3;
+const CACHE_VERSION: u32 = 4;
 
 /// An image of a file, before it is decoded.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,10 +49,10 @@ impl Scanner<'_> {
     /// rejected instead.
     pub(super) fn scan_rows(&mut self, file: ContainerFile<'_>, named_by_user: bool) -> Result<()> {
         let ContainerFile { path, folder, label, digest, .. } = file;
-        let key = self.cache_key(digest);
+        let key = self.cache_key(digest, named_by_user);
         let cells = match self.read_contents(key)? {
             Some(cells) => cells,
-            None => match self.read_file(path) {
+            None => match self.read_file(path, named_by_user) {
                 Ok(cells) => {
                     file.check_unchanged()?;
                     // A file that could not be opened may be readable next time.
@@ -94,8 +94,14 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    fn read_file(&self, file: &Path) -> Result<FileCells> {
-        let images = match ImportFile::open(file, self.request.column, import_limits(self.max_bytes())) {
+    fn read_file(&self, file: &Path, named_by_user: bool) -> Result<FileCells> {
+        let opened = ImportFile::open(file, self.request.column, import_limits(self.max_bytes()));
+        // In a folder, a table with the paths of other files is likely.
+        let checked = opened.and_then(|images| match named_by_user {
+            true => Ok(images),
+            false => images.check_guess().map(|()| images),
+        });
+        let images = match checked {
             Ok(images) => images,
             Err(e) if is_about_columns(&e) => return Err(StageError::source(file, e.text_without_path(file))),
             Err(e) => return Ok(FileCells { cells: Vec::new(), failure: Some(file_rejection(file, &e)) }),
@@ -114,12 +120,15 @@ impl Scanner<'_> {
         Ok(cells)
     }
 
-    /// Returns the cache key of a file's images, from its bytes, the column and the limits.
-    fn cache_key(&self, digest: Digest) -> Digest {
+    /// Returns the cache key of a file's images, from its bytes, the column, the limits, and
+    /// whether the user named it.
+    fn cache_key(&self, digest: Digest, named_by_user: bool) -> Digest {
         let column = self.request.column.map_or_else(|| vec![0], |c| [&[1], c.as_bytes()].concat());
         let max_bytes = self.max_bytes().to_le_bytes();
         let reader = [CACHE_VERSION.to_le_bytes(), (PAGE_BYTES as u32).to_le_bytes()].concat();
-        Digest::derive("visplay 2026-11 cells of a Parquet file", &[digest.as_bytes(), &column, &max_bytes, &reader])
+        let named = [u8::from(named_by_user)];
+        let parts = [digest.as_bytes(), &column[..], &max_bytes, &reader, &named];
+        Digest::derive("visplay 2026-11 cells of a Parquet file", &parts)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::decide::table_action;
 use super::entry::Entry;
 use super::increment::{History, Increment};
+use super::unusable::{check_any_images, mistaken_texts};
 use super::{IMAGES, IngestRequest, scan};
 use crate::stages::{Result, Runner};
 use crate::store::{Action, ActionDifference, Ref};
@@ -36,6 +37,8 @@ pub fn preview(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Inges
     let table = history.refs.last().and_then(|r| store.result(r.result).ok().flatten());
     let decided = table.and_then(|result| Increment::read(store, result).ok()).unwrap_or_default();
     let scan = scan::scan(request, runner)?;
+    check_any_images(request, &scan)?;
+    mistaken_texts(request, &scan).iter().for_each(|text| runner.progress.say(text));
     let new = decided.new_entries(&scan.entries).iter().map(Entry::display_name).collect();
     Ok(IngestPreview { last, differences, damaged, new })
 }

@@ -40,12 +40,13 @@ pub(super) struct FileContent {
 /// Scans the sources of a request: folders, image files, Parquet files, archives.
 ///
 /// # Errors
-/// A source does not exist or cannot be opened; files below a folder are rejected instead.
+/// A source does not exist or cannot be opened; files below a folder are rejected instead, and a
+/// source that holds something else than images is reported in the scan.
 pub(super) fn scan(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<Scan> {
     let mut scanner = Scanner { request, runner, scan: Scan::default() };
     let mut source_of = Vec::new();
     for (number, source) in request.sources.iter().enumerate() {
-        scanner.scan_source(source)?;
+        scanner.scan_source(number, source)?;
         source_of.resize(scanner.scan.entries.len(), number);
     }
     let mut scan = scanner.scan;
@@ -57,15 +58,15 @@ pub(super) fn scan(request: &IngestRequest<'_>, runner: &Runner<'_>) -> Result<S
 }
 
 impl Scanner<'_> {
-    fn scan_source(&mut self, source: &Path) -> Result<()> {
+    fn scan_source(&mut self, number: usize, source: &Path) -> Result<()> {
         let store = self.runner.store;
         let failed = |e: io::Error| StageError::source(source, error_text(&e));
         if let Some(problem) = describe_instead_of_images(source) {
-            let path = source.to_owned();
-            return Err(match source.exists() {
-                true => StageError::NoImage { path, problem },
-                false => StageError::Source { path, problem },
-            });
+            if !source.exists() {
+                return Err(StageError::source(source, problem));
+            }
+            self.scan.mistaken.insert(number, problem);
+            return Ok(());
         }
         let root = source.canonicalize().map_err(failed)?;
         let store_root = store.root().canonicalize().ok();
@@ -77,14 +78,19 @@ impl Scanner<'_> {
             // An unreadable folder is an error, not an empty source.
             root.read_dir().map_err(failed)?;
         }
-        // This machine and the file system may have different clocks: the earlier one is cautious.
-        let began_ms = now_ms().min(store.file_system_time().map_or(0, to_ms));
+        let began_ms = self.cautious_now_ms();
         let cached = Fingerprints::load(store, &root)?;
         let entries = if is_folder { walk(&root, store_root.as_deref()) } else { vec![single_file(source, &root)] };
         self.runner.interrupt.check()?;
         let files = self.digest_all(entries, &cached)?;
         self.cache_digests(&files, &cached, &root, began_ms);
         files.into_iter().try_for_each(|file| self.add_file(file, (!is_folder).then_some(source)))
+    }
+
+    /// Returns the time of now, by which a fingerprint counts as recent. This machine and the file
+    /// system may have different clocks: the earlier one is cautious.
+    pub(super) fn cautious_now_ms(&self) -> u64 {
+        now_ms().min(self.runner.store.file_system_time().map_or(0, to_ms))
     }
 
     /// Returns the digests of all files; those of unchanged files are taken from the cache.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::IngestRequest;
 use super::entry::Scan;
 use super::increment::{entry_identity, row_identity};
+use crate::stages::{Result, StageError};
 use crate::tables::SourceRow;
 
 /// A source without a usable image.
@@ -13,6 +14,8 @@ use crate::tables::SourceRow;
 pub struct UnusableSource {
     /// Path of the source as given.
     pub source: PathBuf,
+    /// The thing that it holds instead of images, and what to do. Such a source is not read.
+    pub problem: Option<String>,
     /// Number of its files, rows and members, by the reason why they were rejected.
     pub rejects: BTreeMap<String, u64>,
 }
@@ -39,5 +42,25 @@ pub(super) fn unusable_sources<'a>(
         }
     }
     let sources = request.sources.iter().zip(rejects);
-    sources.filter_map(|(source, rejects)| Some(UnusableSource { source: source.clone(), rejects: rejects? })).collect()
+    let unusable = |(number, (source, rejects)): (usize, (&PathBuf, Option<BTreeMap<String, u64>>))| {
+        let problem = scan.mistaken.get(&number).cloned();
+        Some(UnusableSource { source: source.clone(), problem, rejects: rejects? })
+    };
+    sources.enumerate().filter_map(unusable).collect()
+}
+
+/// Returns an error if every source holds something else than images, so that nothing is left to
+/// ingest.
+pub(super) fn check_any_images(request: &IngestRequest<'_>, scan: &Scan) -> Result<()> {
+    if scan.mistaken.is_empty() || scan.mistaken.len() < request.sources.len() {
+        return Ok(());
+    }
+    Err(StageError::NoImage(mistaken_texts(request, scan).join("\n")))
+}
+
+/// Returns a message about each source that holds something else than images.
+pub(super) fn mistaken_texts(request: &IngestRequest<'_>, scan: &Scan) -> Vec<String> {
+    let sources = request.sources.iter().enumerate();
+    let mistaken = sources.filter_map(|(number, source)| Some((source, scan.mistaken.get(&number)?)));
+    mistaken.map(|(source, problem)| format!("{}: no usable image: {problem}", source.display())).collect()
 }

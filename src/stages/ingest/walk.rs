@@ -66,7 +66,7 @@ fn entry_of_walk_error(root: &Path, e: &walkdir::Error) -> WalkedEntry {
     let path = e.path().unwrap_or(root).to_owned();
     let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
     let rejection = match (e.loop_ancestor(), e.io_error()) {
-        (Some(_), _) => Rejection::new("symlink_loop", "the link leads to a folder that it lies in"),
+        (Some(_), _) => Rejection::new("symlink_loop", "the link leads to a folder that contains it"),
         (None, Some(io)) if io.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
             Rejection::new("unreadable", "the symbolic link leads nowhere")
         }

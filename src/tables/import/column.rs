@@ -20,6 +20,9 @@ const PATH_NAMES: [&[&str]; 3] = [
     &["image_url", "image_urls", "img_url", "img_urls"],
 ];
 
+/// Endings of the names of image files.
+const IMAGE_SUFFIXES: [&str; 8] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff"];
+
 /// A column of images.
 #[derive(Debug, Clone)]
 pub(super) struct ImageColumn {
@@ -27,6 +30,8 @@ pub(super) struct ImageColumn {
     /// Index among the top-level columns.
     root: usize,
     pub(super) layout: ColumnLayout,
+    /// Whether only its name speaks for images, and is one that paths of any files have.
+    pub(super) is_guess: bool,
 }
 
 /// The layout of an image column.
@@ -110,11 +115,15 @@ impl ImageColumn {
         let by_image = |column: &Self| is_named(column, &IMAGE_NAMES);
         let rules: [&dyn Fn(&Self) -> bool; 7] =
             [&by_feature, &by_layout, &by_name, &by_image, &by_path, &by_file, &by_url];
+        let guessed = |column: &Self| Self {
+            is_guess: by_file(column) && !by_feature(column) && !column.layout.can_hold_bytes(),
+            ..column.clone()
+        };
         for rule in rules {
             let found: Vec<&Self> = candidates.iter().filter(|column| rule(column)).collect();
             match (&found[..], found.iter().find(|column| column.name == "image")) {
                 ([], _) => {}
-                ([column], _) | (_, Some(column)) => return Ok((*column).clone()),
+                ([column], _) | (_, Some(column)) => return Ok(guessed(column)),
                 (_, None) => {
                     let names: Vec<&str> = found.iter().map(|column| column.name.as_str()).collect();
                     return Err(ImportError::Ambiguous { file: file(), candidates: names.join(", ") });
@@ -125,7 +134,12 @@ impl ImageColumn {
     }
 
     fn of(root: usize, field: &Field) -> Option<Self> {
-        ColumnLayout::of(field.data_type()).map(|layout| Self { name: field.name().clone(), root, layout })
+        ColumnLayout::of(field.data_type()).map(|layout| Self {
+            name: field.name().clone(),
+            root,
+            layout,
+            is_guess: false,
+        })
     }
 
     /// Returns the leaves of the Parquet schema that have to be read.
@@ -138,6 +152,12 @@ impl ImageColumn {
         };
         (0..schema.num_columns()).filter(is_wanted).collect()
     }
+}
+
+/// Whether a path ends like that of an image file.
+pub(super) fn has_image_suffix(path: &str) -> bool {
+    let suffix = path.rsplit_once('.').map(|(_, suffix)| suffix.to_ascii_lowercase());
+    suffix.is_some_and(|suffix| IMAGE_SUFFIXES.contains(&suffix.as_str()))
 }
 
 /// Lists columns with their types.

@@ -68,8 +68,8 @@ pub enum ImportError {
     },
     /// The values of the named column have no text.
     #[error(
-        "{file}: column `{column}` is {found}; accepted are strings, integers, floats, decimals, booleans, and lists \
-         with one of these"
+        "{file}: column `{column}` is {found}; strings, integers, floats, decimals, booleans, and lists with one of \
+         these are accepted"
     )]
     NotTexts {
         /// The file.

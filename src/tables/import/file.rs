@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
-use super::column::ImageColumn;
+use super::column::{ImageColumn, has_image_suffix};
 use super::error::{ImportError, ImportLimits};
 use super::pages::{self, PageProblem};
 use crate::tables::error::TableError;
@@ -140,6 +140,25 @@ impl ImportFile {
     /// Whether the column can hold the bytes of images, not only their paths.
     pub fn can_hold_bytes(&self) -> bool {
         self.column.layout.can_hold_bytes()
+    }
+
+    /// Checks that the column has images if it was found only by a name that paths of any files
+    /// have, such as `path`: its first path must end like that of an image file. A damaged file
+    /// passes.
+    ///
+    /// # Errors
+    /// The column has no image: [`ImportError::NoColumn`].
+    pub fn check_guess(&self) -> Result<(), ImportError> {
+        if !self.column.is_guess {
+            return Ok(());
+        }
+        let mut paths = self.rows().map(|image| image.map(|image| image.path.filter(|path| !path.is_empty())));
+        match paths.find_map(Result::transpose) {
+            Some(Ok(path)) if !has_image_suffix(&path) => {}
+            None => {}
+            Some(_) => return Ok(()),
+        }
+        Err(ImportError::NoColumn { file: self.table.name.to_string(), columns: self.table.columns() })
     }
 
     /// Returns the number of rows according to the footer.

@@ -27,7 +27,7 @@ use crate::ids::Digest;
 use crate::stages::{Interrupt, Rejection, Result};
 
 /// Version of the cache entry of an archive; raise it when the reader may return other members.
-const CACHE_VERSION: u32 = 1;
+const CACHE_VERSION: u32 = 2;
 
 /// A member of an archive.
 #[derive(Debug, Serialize, Deserialize)]

@@ -7,19 +7,26 @@ use std::io::{self, BufReader, Read, Seek};
 
 /// Size of a header, and the unit of all sizes, in bytes.
 pub(in crate::stages::ingest) const BLOCK: usize = 512;
+/// Minimum number of blocks of zeros at the end of an archive.
+const END_MARK_BLOCKS: u64 = 2;
 /// Maximum size of a long name or of the pax records of a member, in bytes.
 const MAX_EXTENSION_BYTES: u64 = 1 << 20;
 
 /// Input of an archive, which can skip bytes.
 pub(super) trait Input: Read {
-    /// Skips `n` bytes. Skipping beyond the end may succeed; the next read then returns no bytes.
+    /// Skips `n` bytes, at least one.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] if the input has fewer bytes.
     fn skip(&mut self, n: u64) -> io::Result<()>;
 }
 
 impl<R: Read + Seek> Input for BufReader<R> {
     fn skip(&mut self, n: u64) -> io::Result<()> {
         let n = i64::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        self.seek_relative(n)
+        // Seeking beyond the end succeeds, so that only a read finds the end.
+        self.seek_relative(n - 1)?;
+        self.read_exact(&mut [0])
     }
 }
 
@@ -44,13 +51,6 @@ pub(super) enum MemberKind {
     Special,
     /// A file whose holes are not stored.
     Sparse,
-}
-
-impl MemberKind {
-    /// Whether content follows the header.
-    fn has_content(self) -> bool {
-        matches!(self, Self::File | Self::Sparse)
-    }
 }
 
 /// The reason why the rest of an archive cannot be read.
@@ -85,7 +85,7 @@ impl<I: Input> TarReader<I> {
 
     /// Returns the next member; `None` at the end. Several archives in one file are read as one.
     pub(super) fn next_member(&mut self) -> Result<Option<TarMember>, TarError> {
-        let (mut long_name, mut pax, mut is_ended) = (None, Pax::default(), false);
+        let (mut long_name, mut pax, mut zero_blocks) = (None, Pax::default(), 0_u64);
         loop {
             self.skip_to(self.next_header)?;
             let mut block = [0; BLOCK];
@@ -93,18 +93,23 @@ impl<I: Input> TarReader<I> {
                 Ok(true) => {}
                 Ok(false) => return Ok(None),
                 // Whatever follows the end mark is padding.
-                Err(_) if is_ended => return Ok(None),
+                Err(_) if zero_blocks > 0 => return Ok(None),
                 Err(e) => return Err(e),
             }
             self.next_header = self.position;
             if block.iter().all(|&byte| byte == 0) {
-                is_ended = true;
+                zero_blocks += 1;
                 continue;
             }
-            let header = Header::parse(&block).map_err(TarError::Corrupt)?;
+            let header = match Header::parse(&block) {
+                Ok(header) => header,
+                Err(_) if zero_blocks >= END_MARK_BLOCKS => return Ok(None),
+                Err(problem) => return Err(TarError::Corrupt(problem)),
+            };
             match header.type_flag {
                 b'L' => long_name = Some(self.read_extension(header.size)?),
-                b'x' => pax = Pax::parse(&self.read_extension(header.size)?).map_err(TarError::Corrupt)?,
+                // Solaris has its own type for the same records.
+                b'x' | b'X' => pax = Pax::parse(&self.read_extension(header.size)?).map_err(TarError::Corrupt)?,
                 // Long link targets, records for all members, and the label of a volume.
                 b'K' | b'g' | b'V' => self.next_header = end_of_content(self.position, header.size)?,
                 type_flag => {
@@ -114,7 +119,8 @@ impl<I: Input> TarReader<I> {
                         b'0' | 0 | b'7' if name.ends_with(b"/") => MemberKind::Folder,
                         b'0' | 0 | b'7' if pax.is_sparse => MemberKind::Sparse,
                         b'0' | 0 | b'7' => MemberKind::File,
-                        b'5' => MemberKind::Folder,
+                        // `D` is a folder of GNU's incremental archives, with a list of its files.
+                        b'5' | b'D' => MemberKind::Folder,
                         b'1' | b'2' => MemberKind::Link,
                         b'S' => MemberKind::Sparse,
                         _ => MemberKind::Special,
@@ -123,7 +129,7 @@ impl<I: Input> TarReader<I> {
                     let offset = self.position;
                     // The content of a sparse GNU member begins after further headers, which end
                     // at no known offset; as the size is that of the rest, they are skipped too.
-                    self.next_header = if kind.has_content() { end_of_content(offset, size)? } else { offset };
+                    self.next_header = if has_content(type_flag) { end_of_content(offset, size)? } else { offset };
                     if type_flag == b'S' {
                         self.skip_sparse_headers(&block, size)?;
                     }
@@ -187,6 +193,11 @@ impl<I: Input> TarReader<I> {
         self.next_header = end_of_content(self.position, size)?;
         Ok(())
     }
+}
+
+/// Whether content follows the header of a member. Unknown types have content, as POSIX demands.
+fn has_content(type_flag: u8) -> bool {
+    !matches!(type_flag, b'1'..=b'6')
 }
 
 /// Returns the offset of the block after a content.
@@ -283,7 +294,100 @@ impl Pax {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use super::*;
+
+    /// Returns a member: its header, its content and the padding.
+    fn member(name: &str, type_flag: u8, content: &[u8]) -> Vec<u8> {
+        let mut block = [0; BLOCK];
+        block[..name.len()].copy_from_slice(name.as_bytes());
+        block[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
+        block[156] = type_flag;
+        block[148..156].fill(b' ');
+        let sum: u64 = block.iter().map(|&byte| u64::from(byte)).sum();
+        block[148..154].copy_from_slice(format!("{sum:06o}").as_bytes());
+        let padding = vec![0; content.len().next_multiple_of(BLOCK) - content.len()];
+        [&block[..], content, &padding].concat()
+    }
+
+    /// Returns the names, kinds and contents of an archive's members, and the error after them.
+    fn members(archive: &[u8]) -> (Vec<(String, MemberKind, Vec<u8>)>, Option<TarError>) {
+        let mut reader = TarReader::new(BufReader::new(Cursor::new(archive)));
+        let mut found = Vec::new();
+        loop {
+            let member = match reader.next_member() {
+                Ok(Some(member)) => member,
+                Ok(None) => return (found, None),
+                Err(e) => return (found, Some(e)),
+            };
+            let content = match member.kind {
+                MemberKind::File => reader.read_content(&member).expect("content"),
+                _ => Vec::new(),
+            };
+            found.push((String::from_utf8_lossy(&member.name).into_owned(), member.kind, content));
+        }
+    }
+
+    fn file(name: &str, content: &[u8]) -> (String, MemberKind, Vec<u8>) {
+        (name.to_owned(), MemberKind::File, content.to_vec())
+    }
+
+    #[test]
+    fn members_of_all_types_are_skipped_with_their_content() {
+        let archive = [
+            member("folder/", b'D', &[b'Y'; 700]),
+            member("0.png", b'0', b"zero"),
+            member("rest.png", b'M', &[1; 1500]),
+            member("strange", b'Q', &[0xff; 512]),
+            member("records", b'X', b"16 path=sun.png\n"),
+            member("short", b'0', b"one"),
+            vec![0; 2 * BLOCK],
+        ];
+        let other = |name: &str, kind| (name.to_owned(), kind, Vec::new());
+        let expected = [
+            other("folder/", MemberKind::Folder),
+            file("0.png", b"zero"),
+            other("rest.png", MemberKind::Special),
+            other("strange", MemberKind::Special),
+            file("sun.png", b"one"),
+        ];
+        let (found, error) = members(&archive.concat());
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(found, expected);
+        // A link has no content, whatever its size.
+        let mut link = member("link", b'2', &[0; 100]);
+        link.truncate(BLOCK);
+        let (found, error) = members(&[link, member("0.png", b'0', b"zero")].concat());
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!(found, [other("link", MemberKind::Link), file("0.png", b"zero")]);
+    }
+
+    #[test]
+    fn an_archive_that_is_cut_in_a_skipped_member_is_truncated() {
+        let whole = [member("0.png", b'0', b"zero"), member("list", b'Q', &[1; 3 * BLOCK])].concat();
+        assert!(members(&whole).1.is_none());
+        for cut in [1, BLOCK, 2 * BLOCK, 3 * BLOCK] {
+            let (found, error) = members(&whole[..whole.len() - cut]);
+            assert_eq!(found.len(), 2, "{cut}");
+            assert!(matches!(error, Some(TarError::Truncated)), "{cut}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_follows_the_end_mark_is_ignored_unless_it_is_an_archive() {
+        let first = [member("0.png", b'0', b"zero"), vec![0; 2 * BLOCK]].concat();
+        for rest in [vec![7; BLOCK], vec![7; 3 * BLOCK + 5], vec![7; 5], vec![0; 100]] {
+            let (found, error) = members(&[&first[..], &rest].concat());
+            assert!(error.is_none(), "{error:?}");
+            assert_eq!(found, [file("0.png", b"zero")]);
+        }
+        let (found, _) = members(&[first, member("1.png", b'0', b"one")].concat());
+        assert_eq!(found, [file("0.png", b"zero"), file("1.png", b"one")]);
+        // One block of zeros is no end mark, but damage.
+        let lone = [member("0.png", b'0', b"zero"), vec![0; BLOCK], vec![7; BLOCK]].concat();
+        assert!(matches!(members(&lone).1, Some(TarError::Corrupt(_))));
+    }
 
     #[test]
     fn numbers_are_octal_or_binary() {
