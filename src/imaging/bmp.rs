@@ -14,6 +14,9 @@ const BITFIELDS: u32 = 3;
 /// negative height the rows are stored from the top.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let header_size = u32::from_le_bytes(bytes_at(bytes, 14)?);
+    if header_size == 16 {
+        return Err(ImageError::unsupported("BMP with a header of 16 bytes", "FILE.bmp"));
+    }
     let (width, height) = if header_size == 12 {
         let width = u16::from_le_bytes(bytes_at(bytes, 18)?);
         let height = u16::from_le_bytes(bytes_at(bytes, 20)?);
@@ -32,7 +35,7 @@ enum Pixels {
     Palette(Vec<[u8; 3]>),
     /// Little-endian integers of 16 bits, with the bits of green; blue and red have 5.
     Packed { green_bits: u32 },
-    /// Bytes: the places of red, green and blue.
+    /// Byte offsets of red, green and blue in a pixel.
     Bytes([usize; 3]),
 }
 
@@ -120,8 +123,8 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header) -> Result<RgbImage, I
                     [expand(pixel >> (5 + green_bits), 5), expand(pixel >> 5, *green_bits), expand(pixel, 5)]
                 }));
             }
-            Pixels::Bytes(places) => {
-                data.extend(row.chunks_exact(bits / 8).flat_map(|pixel| places.map(|place| pixel[place])));
+            Pixels::Bytes(offsets) => {
+                data.extend(row.chunks_exact(bits / 8).flat_map(|pixel| offsets.map(|offset| pixel[offset])));
             }
         }
     }

@@ -8,7 +8,7 @@ use super::rgb::RgbImage;
 use super::{bmp, gif, jpeg, png, tiff, webp};
 use crate::panics::guarded;
 
-/// Grey below this is dark: the high byte of 16 bits that hold samples of 14 bits or fewer.
+/// Pixels below this are dark: the high byte of 16 bits that hold samples of 14 bits or fewer.
 const DARK: u8 = 64;
 
 /// A decoded image.
@@ -18,9 +18,9 @@ pub struct DecodedImage {
     pub header: Header,
     /// Its upright pixels.
     pub pixels: RgbImage,
-    /// Whether its samples are grey of more than 8 bits and all pixels are dark: the samples
-    /// probably have 12 or 14 bits, of which the high byte of 16 bits keeps little.
-    pub is_dark_deep_grey: bool,
+    /// Whether its samples, some above 255, were reduced to their high byte and all pixels are dark:
+    /// the samples probably have 12 or 14 bits, of which the high byte of 16 bits keeps little.
+    pub is_reduced_to_dark: bool,
 }
 
 /// Decodes an image within limits.
@@ -41,26 +41,23 @@ pub struct DecodedImage {
 pub fn decode(bytes: &[u8], limits: &Limits) -> Result<DecodedImage, ImageError> {
     let header = probe(bytes, limits)?;
     // A panic of a decoder on damaged input means that the file is corrupt; no state survives it.
-    let stored = guarded(|| decode_stored(bytes, &header))
+    let (stored, is_reduced) = guarded(|| decode_stored(bytes, &header))
         .unwrap_or_else(|message| Err(ImageError::Corrupt(format!("the decoder gave up on it: {message}"))))?;
-    let is_deep_grey = match header.format {
-        Format::Png => png::is_deep_grey(bytes),
-        Format::Tiff => tiff::is_deep_grey(bytes, &header),
-        _ => false,
-    };
-    let is_dark_deep_grey = is_deep_grey && stored.data().iter().all(|value| *value < DARK);
-    Ok(DecodedImage { header, pixels: header.orientation.apply(stored), is_dark_deep_grey })
+    let is_reduced_to_dark = is_reduced && stored.data().iter().all(|value| *value < DARK);
+    Ok(DecodedImage { header, pixels: header.orientation.apply(stored), is_reduced_to_dark })
 }
 
-fn decode_stored(bytes: &[u8], header: &Header) -> Result<RgbImage, ImageError> {
+/// Decodes the stored pixels, and tells whether samples above 255 were reduced to their high byte.
+fn decode_stored(bytes: &[u8], header: &Header) -> Result<(RgbImage, bool), ImageError> {
     // The deepest pixel is 4 samples of 8 bytes; the rest is for a decoder's own tables.
     let budget = (header.pixels() as usize).saturating_mul(32).saturating_add(4 << 20);
-    match header.format {
-        Format::Png => png::decode_pixels(bytes, header, budget),
+    let pixels = match header.format {
+        Format::Png => return png::decode_pixels(bytes, header, budget),
+        Format::Tiff => return tiff::decode_pixels(bytes, header, budget),
         Format::Jpeg => jpeg::decode_pixels(bytes, header),
         Format::WebP => webp::decode_pixels(bytes, header, budget),
         Format::Gif => gif::decode_pixels(bytes, header, budget),
         Format::Bmp => bmp::decode_pixels(bytes, header),
-        Format::Tiff => tiff::decode_pixels(bytes, header, budget),
-    }
+    }?;
+    Ok((pixels, false))
 }

@@ -20,14 +20,12 @@ pub enum Format {
 }
 
 /// Formats that are recognized only to name them in an error: offset, signature, name and suffix.
-const UNSUPPORTED: [(usize, &[u8], &str, &str); 40] = [
+const UNSUPPORTED: [(usize, &[u8], &str, &str); 37] = [
     (0, b"\xff\x0a", "JPEG XL", "jxl"),
     (0, b"\0\0\0\x0cJXL ", "JPEG XL", "jxl"),
     (0, b"\0\0\0\x0cjP  ", "JPEG 2000", "jp2"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000", "j2k"),
     (0, b"II\xbc\x01", "JPEG XR", "jxr"),
-    (0, b"\0\0\x01\0", "ICO", "ico"),
-    (0, b"\0\0\x02\0", "CUR", "cur"),
     (0, b"icns", "ICNS", "icns"),
     (0, b"8BPS", "Photoshop", "psd"),
     (0, b"DDS ", "DDS", "dds"),
@@ -59,7 +57,6 @@ const UNSUPPORTED: [(usize, &[u8], &str, &str); 40] = [
     (0, b"%PDF-", "PDF", "pdf"),
     (0, b"<svg", "SVG", "svg"),
     (40, b" EMF", "EMF", "emf"),
-    (0, b"#define ", "XBM", "xbm"),
     (0, b"FUJIFILMCCD-RAW", "Fujifilm raw", "raf"),
 ];
 
@@ -121,6 +118,9 @@ fn unsupported_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
     let is_at = |at: usize, magic: &[u8]| {
         bytes.get(at..).is_some_and(|rest| rest.starts_with(magic)) && bytes.len() > at + magic.len()
     };
+    if bytes.ends_with(TGA_FOOTER) {
+        return Some(("TGA", "tga"));
+    }
     let known = UNSUPPORTED.iter().find(|(at, magic, ..)| is_at(*at, magic)).map(|(.., name, suffix)| (*name, *suffix));
     known.or_else(|| iso_media(bytes)).or_else(|| match bytes {
         [b'P', b'1' | b'4', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(("PBM", "pbm")),
@@ -128,8 +128,42 @@ fn unsupported_format(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
         [b'P', b'3' | b'6', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(("PPM", "ppm")),
         [b'P', b'f' | b'F', b' ' | b'\t' | b'\r' | b'\n', ..] => Some(("PFM", "pfm")),
         [b'P', b'7', b'\n', ..] => Some(("PAM", "pam")),
-        _ => bytes.ends_with(TGA_FOOTER).then_some(("TGA", "tga")),
+        [0, 0, 1, 0, ..] if has_icon_directory(bytes) => Some(("ICO", "ico")),
+        [0, 0, 2, 0, ..] if has_icon_directory(bytes) => Some(("CUR", "cur")),
+        _ if has_tga_header(bytes) => Some(("TGA", "tga")),
+        _ if has_xbm_width(bytes) => Some(("XBM", "xbm")),
+        _ => None,
     })
+}
+
+/// Whether an ICO or CUR has a first image within the file. The reserved byte is 0, or 255 in files
+/// that .NET writes.
+fn has_icon_directory(bytes: &[u8]) -> bool {
+    let [_, _, _, _, low, high, _, _, _, 0 | 255, _, _, _, _, entry @ ..] = bytes else { return false };
+    let [s0, s1, s2, s3, o0, o1, o2, o3, ..] = *entry else { return false };
+    let directory = 6 + 16 * u64::from(u16::from_le_bytes([*low, *high]));
+    let size = u64::from(u32::from_le_bytes([s0, s1, s2, s3]));
+    let offset = u64::from(u32::from_le_bytes([o0, o1, o2, o3]));
+    directory > 6 && size > 0 && offset >= directory && offset + size <= bytes.len() as u64
+}
+
+/// Whether the bytes are an uncompressed TGA without a footer, of true colour or grey: no palette, a
+/// possible depth, and at least the pixels that the header declares.
+fn has_tga_header(bytes: &[u8]) -> bool {
+    let [id, 0, kind @ (2 | 3), 0, 0, 0, 0, 0, _, _, _, _, w0, w1, h0, h1, bits, flags, ..] = *bytes else {
+        return false;
+    };
+    let pixels = u64::from(u16::from_le_bytes([w0, w1])) * u64::from(u16::from_le_bytes([h0, h1]));
+    let is_depth = matches!((kind, bits), (2, 16 | 24 | 32) | (3, 8 | 16));
+    let length = 18 + u64::from(id) + pixels * u64::from(bits / 8);
+    is_depth && flags & 0xc0 == 0 && pixels > 0 && length <= bytes.len() as u64
+}
+
+/// Whether C definitions begin the file, one of the first three with the width of an X bitmap.
+fn has_xbm_width(bytes: &[u8]) -> bool {
+    let is_width = |line: &[u8]| line.windows(7).any(|word| word == b"_width " || word == b"_width\t");
+    let mut lines = bytes[..bytes.len().min(512)].split(|byte| matches!(byte, b'\n' | b'\r')).take(3);
+    bytes.starts_with(b"#define ") && lines.any(|line| line.starts_with(b"#define ") && is_width(line))
 }
 
 /// Returns the format of an image in an ISO media file (HEIF, AVIF, raw photos), by the brands that

@@ -91,13 +91,9 @@ fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
     (!digits.is_empty()).then(|| digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
 }
 
-/// Whether the samples are grey of 16 bits.
-pub(super) fn is_deep_grey(bytes: &[u8]) -> bool {
-    bytes.get(24..26) == Some(&[16, 0])
-}
-
-/// Decodes the pixels with at most `budget` bytes of memory.
-pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
+/// Decodes the pixels with at most `budget` bytes of memory, and tells whether samples above 255
+/// were reduced to their high byte.
+pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<(RgbImage, bool), ImageError> {
     let mut options = ::png::DecodeOptions::default();
     options.set_ignore_text_chunk(true);
     options.set_ignore_iccp_chunk(true);
@@ -115,25 +111,30 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     reader.next_frame(&mut samples)?;
 
     let channels = color.samples();
+    let mut is_reduced = false;
     let data = match (depth, color) {
         (::png::BitDepth::Sixteen, _) if stored.0 == ::png::ColorType::Grayscale => {
             let deep = samples.chunks_exact(2 * channels).map(|pixel| u64::from(pixel[0]) << 8 | u64::from(pixel[1]));
-            deep_grey_to_rgb(deep)
+            let data;
+            (data, is_reduced) = deep_grey_to_rgb(deep);
+            data
         }
         (::png::BitDepth::Sixteen, _) => {
             // The high byte of each big-endian sample.
             let high: Vec<u8> = samples.iter().step_by(2).copied().collect();
-            if channels < 3 {
+            let data = if channels < 3 {
                 grey_to_rgb(high.iter().step_by(channels).copied())
             } else {
                 first_three(&high, channels)
-            }
+            };
+            is_reduced = data.iter().any(|value| *value > 0);
+            data
         }
         (_, ::png::ColorType::Rgb) => samples,
         (_, ::png::ColorType::Rgba) => first_three(&samples, 4),
         _ => grey_to_rgb(samples.iter().step_by(channels).copied()),
     };
-    RgbImage::from_decoder(width, height, data)
+    Ok((RgbImage::from_decoder(width, height, data)?, is_reduced))
 }
 
 impl From<::png::DecodingError> for ImageError {

@@ -108,15 +108,16 @@ pub(super) fn ycbcr_to_rgb(luma: u8, blue: u8, red: u8) -> [u8; 3] {
 
 /// Converts grey integers of more than 8 bits to RGB. If all samples fit into 8 bits they are kept,
 /// as in Pillow. Otherwise each is reduced to the high byte of the smallest width of 16, 32 or 64
-/// bits that holds them all, where Pillow would saturate to white.
-pub(super) fn deep_grey_to_rgb(samples: impl ExactSizeIterator<Item = u64> + Clone) -> Vec<u8> {
+/// bits that holds them all, where Pillow would saturate to white. Also tells whether they were
+/// reduced.
+pub(super) fn deep_grey_to_rgb(samples: impl ExactSizeIterator<Item = u64> + Clone) -> (Vec<u8>, bool) {
     let shift = match samples.clone().max().unwrap_or(0) {
         0..=0xff => 0,
         0x100..=0xffff => 8,
         0x1_0000..=0xffff_ffff => 24,
         _ => 56,
     };
-    grey_to_rgb(samples.map(move |sample| (sample >> shift) as u8))
+    (grey_to_rgb(samples.map(move |sample| (sample >> shift) as u8)), shift > 0)
 }
 
 /// Converts float samples to bytes. Samples within 0 to 1 are multiplied by 255; if any sample is
@@ -135,8 +136,10 @@ mod tests {
 
     #[test]
     fn deep_grey_is_kept_if_it_fits_and_reduced_otherwise() {
-        assert_eq!(deep_grey_to_rgb([0u64, 7, 255].into_iter()), [0, 0, 0, 7, 7, 7, 255, 255, 255]);
-        assert_eq!(deep_grey_to_rgb([0u64, 0x1234, 0xffff].into_iter()), [0, 0, 0, 0x12, 0x12, 0x12, 255, 255, 255]);
+        let kept = vec![0, 0, 0, 7, 7, 7, 255, 255, 255];
+        assert_eq!(deep_grey_to_rgb([0u64, 7, 255].into_iter()), (kept, false));
+        let reduced = vec![0, 0, 0, 0x12, 0x12, 0x12, 255, 255, 255];
+        assert_eq!(deep_grey_to_rgb([0u64, 0x1234, 0xffff].into_iter()), (reduced, true));
     }
 
     #[test]

@@ -131,12 +131,15 @@ fn every_kind_of_bad_file_is_rejected_with_its_reason() {
 }
 
 #[test]
-fn nearly_black_images_of_deep_grey_are_warned_of() {
+fn nearly_black_images_of_more_than_8_bits_are_warned_of() {
     let place = Workspace::new();
     place.fill(3);
-    for (name, values) in
-        [("dark-b", [0u16, 9, 900, 4000, 4095]), ("dark-a", [1, 300, 7, 4095, 0]), ("full", [0, 9, 1, 2, 65535])]
-    {
+    for (name, values) in [
+        ("dark-b", [0u16, 9, 900, 4000, 4095]),
+        ("dark-a", [1, 300, 7, 4095, 0]),
+        ("full", [0, 9, 1, 2, 65535]),
+        ("mask", [0, 10, 50, 50, 1]),
+    ] {
         let mut tiff = tiff_of_grey(16, 1);
         tiff.extend(values.iter().flat_map(|value| value.to_le_bytes()));
         fs::write(place.source().join(format!("{name}.tif")), tiff).unwrap();
@@ -147,9 +150,10 @@ fn nearly_black_images_of_deep_grey_are_warned_of() {
         text.lines().find(|line| line.contains("nearly black")).map(str::to_owned)
     };
     let first = warning(place.command(&["ingest", "source"]).output().unwrap()).unwrap();
-    assert!(first.contains("warning: 2 grey images of 16 bits are nearly black, the first is dark-a.tif:"), "{first}");
+    let start = "warning: 2 images of more than 8 bits a sample are nearly black, the first is dark-a.tif:";
+    assert!(first.contains(start) && first.contains("new evolution"), "{first}");
     // They are in the table, and are not new any more.
-    assert_eq!(images(&place).len(), 6);
+    assert_eq!(images(&place).len(), 7);
     assert_eq!(warning(place.command(&["ingest", "source"]).output().unwrap()), None);
 }
 

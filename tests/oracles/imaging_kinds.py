@@ -3,8 +3,8 @@
     python tests/oracles/imaging_kinds.py          (Pillow 13.0.0, numpy, pyarrow)
 
 The kinds: TIFF with alpha that multiplies the colours, in every layout; TIFF compressions, bit depths and byte orders;
-faxes; bitmaps of 16 and 32 bits, of run lengths and of unusual palettes; GIF without a colour table. Names begin with
-the kind. The columns are those of imaging-decode.parquet, without truncated files.
+faxes; last strips with more rows than the image; bitmaps of 16 and 32 bits, of run lengths and of unusual palettes; GIF
+without a colour table. Names begin with the kind. The columns are those of imaging-decode.parquet, without truncated files.
 """
 
 import glob
@@ -172,6 +172,37 @@ def add_faxes(files: dict[str, bytes]) -> None:
         files[f"fax/inverted-{scheme}.tif"] = bytes(data)
 
 
+def add_padded_strips(files: dict[str, bytes]) -> None:
+    """TIFF of every compression whose last strip has all rows of a strip, more than the image has."""
+    for compression, code in COMPRESSIONS.items():
+        kinds = (("rgb8", noise(3, np.uint8, 1), 2), ("grey8", noise(1, np.uint8, 3, True), 1), ("small16", noise(1, np.uint16, 8) % 256, 1))
+        for name, pixels, photometric in kinds:
+            for predictor in (1, 2) if code in (LZW, DEFLATE, OLD_DEFLATE, ZSTD, LZMA) else (1,):
+                for fill_order in (1, 2) if name == "rgb8" else (1,):
+                    padded = np.concatenate([pixels, pixels[:5]])
+                    data = tiff(padded, photometric, compression=code, predictor=predictor, rows=8, fill_order=fill_order, tags={257: (4, [HEIGHT])})
+                    files[f"tiff-kinds/padded-{name}-{compression}-{predictor}-{fill_order}.tif"] = data
+    for name, picture in (("grey", scene(33, 32, 5).convert("L")), ("color", scene(33, 32, 5))):
+        files[f"tiff-kinds/padded-{name}-jpeg.tif"] = padded_tiff(picture, 21, "jpeg", {278: 16})
+    for scheme, (compression, tags) in (("g4", ("group4", {})), ("g3", ("group3", {})), ("mh", ("tiff_ccitt", {}))):
+        for fill_order in (1, 2):
+            more = {278: 8} | ({266: 2} if fill_order == 2 else {})
+            files[f"fax/padded-{scheme}-{fill_order}.tif"] = padded_tiff(scene(33, 24, 5).convert("1"), 19, compression, tags | more)
+
+
+def padded_tiff(picture: Image.Image, height: int, compression: str, tags: dict[int, int]) -> bytes:
+    """Returns a TIFF of a picture whose height is then reduced to `height`."""
+    file = io.BytesIO()
+    picture.save(file, "TIFF", compression=compression, tiffinfo=tags)
+    data = bytearray(file.getvalue())
+    (at,) = struct.unpack_from("<I", data, 4)
+    for entry in range(at + 2, at + 2 + 12 * struct.unpack_from("<H", data, at)[0], 12):
+        tag, kind = struct.unpack_from("<HH", data, entry)
+        if tag == 257:
+            struct.pack_into("<H" if kind == 3 else "<I", data, entry + 8, height)
+    return bytes(data)
+
+
 def bitmap(width: int, height: int, bits: int, pixels: bytes, *, compression: int = 0, header: int = 40, masks: tuple[int, ...] = (),
            palette: bytes = b"", colors: int = 0, top_down: bool = False, offset: int | None = None, gap: bytes = b"") -> bytes:  # fmt: skip
     """Returns a bitmap; `masks` follow a header of 40 bytes and are part of a longer one."""
@@ -323,8 +354,10 @@ def main() -> None:
         if not path.endswith(".md"):
             with open(path, "rb") as file:
                 files[f"reported/{os.path.basename(path)}"] = file.read()
-    for add in (add_alpha, add_tiff_kinds, add_faxes, add_bitmaps, add_gifs):
+    for add in (add_alpha, add_tiff_kinds, add_faxes, add_bitmaps, add_gifs, add_padded_strips):
         add(files)
+    for width in (7, 300):
+        files[f"bmp/header-16-{width}.bmp"] = bitmap(width, 5, 24, bytes((3 * width + 3) // 4 * 4 * 5), header=16)
     rows = []
     for name, data in files.items():
         upright = decode(data)

@@ -1,6 +1,7 @@
 //! Decompression of a strip or tile, and its predictor.
 
-use std::io::Read;
+use std::borrow::Cow;
+use std::io::{self, Read};
 
 use hayro_ccitt::{DecodeSettings, DecoderContext, EncodingMode};
 
@@ -26,18 +27,35 @@ const ZSTD: u64 = 50_000;
 /// Memory limit of the LZMA decoder in KiB; the largest preset needs 65 MiB.
 const LZMA_MEMORY_KIB: u32 = 80 << 10;
 
+/// Largest window of the Zstandard decoder, as a power of two: the largest that zstd reads by
+/// default, and so libtiff. The decoder touches only what a strip or tile needs of it.
+const ZSTD_WINDOW_LOG: u32 = 27;
+
+/// Returns the bytes of the file as the strips and tiles of a page are read from them: with the
+/// highest bit of each byte first. The whole file is reversed at once, because strips may overlap,
+/// and their ends are not always stored.
+pub(super) fn ordered_bytes<'a>(directory: &Directory<'a>, page: &Page) -> Cow<'a, [u8]> {
+    let file = directory.tiff.bytes;
+    if page.is_bit_reversed && page.compression != JPEG {
+        file.iter().map(|byte| byte.reverse_bits()).collect()
+    } else {
+        Cow::Borrowed(file)
+    }
+}
+
 /// Returns the samples of strip or tile `index`, of `rows` used rows, in the file's byte order.
-/// Rows begin at whole bytes; JPEGs and reduced chroma give a byte for each sample.
+/// `file` is that of [`ordered_bytes`]. Rows begin at whole bytes; JPEGs and reduced chroma give a
+/// byte for each sample.
 pub(super) fn read_chunk(
     directory: &Directory<'_>,
     page: &Page,
+    file: &[u8],
     index: usize,
     rows: usize,
     budget: usize,
 ) -> Result<Vec<u8>, ImageError> {
     let offset = *page.offsets.get(index).ok_or_else(|| ImageError::corrupt("too few strips or tiles"))?;
-    let cut_off = || ImageError::Truncated("a strip or tile lies past the end".to_owned());
-    let file = directory.tiff.bytes;
+    let cut_off = || ImageError::Truncated("a strip or tile is beyond the end of the file".to_owned());
     let stored = usize::try_from(offset).ok().and_then(|offset| file.get(offset..)).ok_or_else(cut_off)?;
     // All rows of a tile are compressed, but only the rows of a strip that the image has.
     let stored_rows = if page.is_tiled { page.down } else { rows };
@@ -59,13 +77,6 @@ pub(super) fn read_chunk(
     if page.compression == JPEG {
         return read_jpeg(directory, page, stored, rows);
     }
-    let reversed: Vec<u8>;
-    let stored = if page.is_bit_reversed {
-        reversed = stored.iter().map(|byte| byte.reverse_bits()).collect();
-        &reversed
-    } else {
-        stored
-    };
     let mut samples = decompress(directory, page, stored, length, stored_rows)?;
     // The padding of an uncompressed tile is not needed.
     let used_bytes = (rows - 1) * row_bytes + row_bytes.min(page.width * page.chunk_samples * page.bits / 8);
@@ -99,8 +110,7 @@ fn decompress(
         DEFLATE | OLD_DEFLATE => Ok(read_up_to(flate2::read::ZlibDecoder::new(stored), length)),
         PACK_BITS => Ok(unpack_bits(stored, length)),
         LZMA => Ok(read_up_to(lzma_rust2::XzReader::new_mem_limit(stored, false, LZMA_MEMORY_KIB), length)),
-        // All frames are decompressed at once, because a stream could ask for a large window.
-        ZSTD => zstd::bulk::decompress(stored, length).map_err(|error| ImageError::Corrupt(format!("zstd: {error}"))),
+        ZSTD => decode_zstd(stored, length).map_err(|error| ImageError::Corrupt(format!("zstd: {error}"))),
         other => Err(ImageError::unsupported(&format!("TIFF with compression {other}"), "'FILE.tif[0]'")),
     }
 }
@@ -110,6 +120,16 @@ fn read_up_to(reader: impl Read, length: usize) -> Vec<u8> {
     let mut data = Vec::new();
     let _ = reader.take(length as u64).read_to_end(&mut data);
     data
+}
+
+/// Decodes Zstandard frames to up to `length` bytes: the last strip may have more rows than the
+/// image, which are ignored, as in libtiff.
+fn decode_zstd(stored: &[u8], length: usize) -> io::Result<Vec<u8>> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
+    decoder.window_log_max(ZSTD_WINDOW_LOG)?;
+    let mut data = Vec::new();
+    decoder.take(length as u64).read_to_end(&mut data)?;
+    Ok(data)
 }
 
 /// Decodes LZW, of either bit order: files of before TIFF 6 have the lowest bit first.

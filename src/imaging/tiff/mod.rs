@@ -23,7 +23,7 @@ use super::rgb::{
     RgbImage, cmyk_to_rgb, deep_grey_to_rgb, divide_by_alpha, float_to_bytes, grey_to_rgb, raw_ycbcr_to_rgb,
     ycbcr_to_rgb,
 };
-use chunk::{JPEG, read_chunk};
+use chunk::{JPEG, ordered_bytes, read_chunk};
 use directory::Directory;
 use page::{Meaning, Page};
 
@@ -36,7 +36,8 @@ const XMP: u64 = 700;
 /// Reads size and orientation.
 pub(super) fn read_header(bytes: &[u8]) -> Result<Header, ImageError> {
     let directory = Directory::read(bytes);
-    let directory = directory.ok_or_else(|| ImageError::Truncated("its directory lies past the end".to_owned()))?;
+    let directory =
+        directory.ok_or_else(|| ImageError::Truncated("its directory is beyond the end of the file".to_owned()))?;
     let side = |tag, name: &str| {
         let value = directory.value(tag).ok_or_else(|| ImageError::Corrupt(format!("no {name}")))?;
         u32::try_from(value).map_err(|_| ImageError::Corrupt(format!("a {name} of {value}")))
@@ -60,17 +61,12 @@ fn read_palette(directory: &Directory<'_>) -> Result<Vec<[u8; 3]>, ImageError> {
     let sample = |index| Some((directory.tiff.uint(entry.at.checked_add(index * 2)?, 2)? >> 8) as u8);
     let color = |index| Some([sample(index)?, sample(colors + index)?, sample(2 * colors + index)?]);
     let palette: Option<Vec<[u8; 3]>> = (0..colors.min(256)).map(color).collect();
-    palette.ok_or_else(|| ImageError::Truncated("its palette lies past the end".to_owned()))
+    palette.ok_or_else(|| ImageError::Truncated("its palette is beyond the end of the file".to_owned()))
 }
 
-/// Whether the samples are grey integers of more than 8 bits.
-pub(super) fn is_deep_grey(bytes: &[u8], header: &Header) -> bool {
-    let page = Directory::read(bytes).and_then(|directory| Page::read(&directory, header).ok());
-    page.is_some_and(|page| matches!(page.meaning, Meaning::DeepGrey { .. }))
-}
-
-/// Decodes the first page. A strip or tile may need at most `budget` bytes of memory.
-pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<RgbImage, ImageError> {
+/// Decodes the first page, and tells whether samples above 255 were reduced to their high byte. A
+/// strip or tile may need at most `budget` bytes of memory.
+pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Result<(RgbImage, bool), ImageError> {
     let directory = Directory::read(bytes).ok_or_else(|| ImageError::Truncated("no directory".to_owned()))?;
     let page = Page::read(&directory, header)?;
     let is_jpeg = page.compression == JPEG;
@@ -79,7 +75,10 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
     let bits = page.bits;
     let shift = bits.saturating_sub(8);
     let stored = if is_jpeg && page.chunk_samples > 1 { 3 } else { page.chunk_samples };
-    let reader = Reader { directory: &directory, page: &page, bits, stored, used: decoded.used_samples(), budget };
+    let file = &ordered_bytes(&directory, &page);
+    let used = decoded.used_samples();
+    let reader = Reader { directory: &directory, page: &page, file, bits, stored, used, budget };
+    let mut is_reduced = false;
     let data = match decoded {
         Meaning::Grey { is_inverted } => {
             let (flip, full) = (if is_inverted { 0xff } else { 0 }, (1 << bits) - 1);
@@ -96,7 +95,9 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
                 (true, _) => (value as i32).max(0) as u64,
                 _ => u64::from(value),
             };
-            deep_grey_to_rgb(reader.samples(|value| value)?.into_iter().map(positive))
+            let data;
+            (data, is_reduced) = deep_grey_to_rgb(reader.samples(|value| value)?.into_iter().map(positive));
+            data
         }
         Meaning::Float => grey_to_rgb(float_to_bytes(&reader.samples(f32::from_bits)?).into_iter()),
         Meaning::Rgb => reader.samples(|value| (value >> shift) as u8)?,
@@ -108,13 +109,18 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
             samples.chunks_exact(3).flat_map(|pixel| convert(pixel[0], pixel[1], pixel[2])).collect()
         }
     };
-    RgbImage::from_decoder(header.stored_width, header.stored_height, data)
+    if shift > 0 && matches!(decoded, Meaning::Rgb | Meaning::PremultipliedRgb) {
+        is_reduced = data.iter().any(|value| *value > 0);
+    }
+    Ok((RgbImage::from_decoder(header.stored_width, header.stored_height, data)?, is_reduced))
 }
 
 /// Assembles the strips or tiles of a page.
 struct Reader<'a> {
     directory: &'a Directory<'a>,
     page: &'a Page,
+    /// Bytes of the file, from [`ordered_bytes`].
+    file: &'a [u8],
     /// Bits of a sample after decompression.
     bits: usize,
     /// Number of samples of a pixel after decompression.
@@ -135,7 +141,7 @@ impl Reader<'_> {
             for top in (0..page.height).step_by(page.down) {
                 let rows = page.down.min(page.height - top);
                 for left in (0..page.width).step_by(page.across) {
-                    let chunk = read_chunk(self.directory, page, index, rows, self.budget)?;
+                    let chunk = read_chunk(self.directory, page, self.file, index, rows, self.budget)?;
                     index += 1;
                     let columns = page.across.min(page.width - left);
                     let row_bytes = (page.across * stored * bits).div_ceil(8);

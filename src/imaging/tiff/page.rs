@@ -89,7 +89,7 @@ impl Page {
     pub(super) fn read(directory: &Directory<'_>, header: &Header) -> Result<Self, ImageError> {
         let is_cut_off = |tag: &u64| directory.find(*tag).is_some() && directory.values(*tag).is_none();
         if [BITS, SAMPLE_FORMAT, EXTRA_SAMPLES, STRIP_OFFSETS, TILE_OFFSETS].iter().any(is_cut_off) {
-            return Err(ImageError::Truncated("values of a tag lie past the end".to_owned()));
+            return Err(ImageError::Truncated("values of a tag are beyond the end of the file".to_owned()));
         }
         let number = |tag, otherwise| directory.value(tag).unwrap_or(otherwise);
         let compression = number(COMPRESSION, UNCOMPRESSED);

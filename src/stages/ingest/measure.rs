@@ -23,8 +23,8 @@ pub(super) const VERSION: u32 = 1;
 pub(super) struct MeasureStage<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) sources: &'a Sources<'a>,
-    /// Collects the blobs that were measured now and are dark images of deep grey.
-    pub(super) dark_deep_grey: &'a Mutex<HashSet<Digest>>,
+    /// Collects the blobs that were measured now and came out dark, reduced to their high bytes.
+    pub(super) reduced_to_dark: &'a Mutex<HashSet<Digest>>,
 }
 
 /// Blobs that are measured together, with their sizes.
@@ -78,8 +78,8 @@ impl MeasureStage<'_> {
     fn measure(&self, id: Digest, bytes: &[u8]) -> Measurement {
         let decoded = imaging::decode(bytes, &self.options.limits);
         let (image, error) = (decoded.as_ref().ok(), decoded.as_ref().err());
-        if image.is_some_and(|image| image.is_dark_deep_grey) {
-            self.dark_deep_grey.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        if image.is_some_and(|image| image.is_reduced_to_dark) {
+            self.reduced_to_dark.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
         }
         Measurement {
             image_id: ImageId(id),

@@ -240,7 +240,7 @@ impl IngestAttempt<'_> {
         let new = entries.iter().filter(|e| e.rejection.is_none() && e.blob.is_some_and(|blob| known.insert(blob)));
         let shards = measure::shards(runner.store, options, new)?;
         let dark = Mutex::default();
-        let measured = runner.run(&MeasureStage { options, sources: &sources, dark_deep_grey: &dark }, &shards)?;
+        let measured = runner.run(&MeasureStage { options, sources: &sources, reduced_to_dark: &dark }, &shards)?;
         self.warn_of_dark_images(entries, &dark.into_inner().unwrap_or_else(PoisonError::into_inner));
 
         let listing = put_listing(runner.store, entries)?;
@@ -260,14 +260,15 @@ impl IngestAttempt<'_> {
         Ok((table.results.remove(0), decided, computed))
     }
 
-    /// Warns of images of deep grey that come out nearly black, in the order of the entries.
+    /// Warns of images of more than 8 bits a sample that come out nearly black, in the order of the entries.
     fn warn_of_dark_images(&self, entries: &[Entry], dark: &HashSet<Digest>) {
         let mut named = entries.iter().filter(|entry| entry.blob.is_some_and(|blob| dark.contains(&blob)));
         if let Some(first) = named.next() {
             self.runner.progress.say(&format!(
-                "warning: {} grey images of 16 bits are nearly black, the first is {}: only the high byte of a sample \
-                 is kept, and samples of 12 or 14 bits have little there; stretch them to 16 bits and ingest them \
-                 again, for example: magick FILE -auto-level FILE.png",
+                "warning: {} images of more than 8 bits a sample are nearly black, the first is {}: only the high \
+                 byte of a sample is kept, and samples of 12 or 14 bits have little there; this evolution keeps them \
+                 as they are: stretch the files to 16 bits and ingest them into a new evolution, for example: \
+                 magick FILE -auto-level FILE.png",
                 1 + named.count(),
                 first.display_name()
             ));
