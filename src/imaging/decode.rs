@@ -18,8 +18,8 @@ pub struct DecodedImage {
     pub header: Header,
     /// Its upright pixels.
     pub pixels: RgbImage,
-    /// Whether its samples, some above 255, were reduced to their high byte and all pixels are dark:
-    /// the samples probably have 12 or 14 bits, of which the high byte of 16 bits keeps little.
+    /// Whether its samples, some above 255, were reduced to their high byte and all pixels are
+    /// dark: the samples probably have 12 or 14 bits, of which that byte keeps little.
     pub is_reduced_to_dark: bool,
 }
 

@@ -147,8 +147,8 @@ fn has_icon_directory(bytes: &[u8]) -> bool {
     directory > 6 && size > 0 && offset >= directory && offset + size <= bytes.len() as u64
 }
 
-/// Whether the bytes are an uncompressed TGA without a footer, of true colour or grey: no palette, a
-/// possible depth, and at least the pixels that the header declares.
+/// Whether the bytes are an uncompressed TGA without a footer, of true colour or grey: no palette,
+/// a possible depth, and at least the pixels that the header declares.
 fn has_tga_header(bytes: &[u8]) -> bool {
     let [id, 0, kind @ (2 | 3), 0, 0, 0, 0, 0, _, _, _, _, w0, w1, h0, h1, bits, flags, ..] = *bytes else {
         return false;

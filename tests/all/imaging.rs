@@ -31,8 +31,8 @@ fn decoded_pixels_equal_pillows() {
 
 /// Rare kinds of images: TIFF with multiplied alpha, of every compression and bit depth, and faxes;
 /// last strips with more rows than the image; bitmaps of 16 and 32 bits, of run lengths and of
-/// unusual palettes; GIF without a colour table. Files that Pillow rejects are rejected. Names begin with the kind; the files are made by
-/// `tests/oracles/imaging_kinds.py`.
+/// unusual palettes; GIF without a colour table. Files that Pillow rejects are rejected. Names
+/// begin with the kind; the files are made by `tests/oracles/imaging_kinds.py`.
 #[test]
 fn rare_kinds_of_images_equal_pillows() {
     let images = oracle_images("imaging-kinds.parquet");

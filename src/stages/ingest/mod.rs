@@ -260,7 +260,8 @@ impl IngestAttempt<'_> {
         Ok((table.results.remove(0), decided, computed))
     }
 
-    /// Warns of images of more than 8 bits a sample that come out nearly black, in the order of the entries.
+    /// Warns of images of more than 8 bits a sample that come out nearly black, in the order of the
+    /// entries.
     fn warn_of_dark_images(&self, entries: &[Entry], dark: &HashSet<Digest>) {
         let mut named = entries.iter().filter(|entry| entry.blob.is_some_and(|blob| dark.contains(&blob)));
         if let Some(first) = named.next() {
