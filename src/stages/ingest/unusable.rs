@@ -41,12 +41,14 @@ pub(super) fn unusable_sources<'a>(
             _ => {}
         }
     }
-    let sources = request.sources.iter().zip(rejects);
-    let unusable = |(number, (source, rejects)): (usize, (&PathBuf, Option<BTreeMap<String, u64>>))| {
-        let problem = scan.mistaken.get(&number).cloned();
-        Some(UnusableSource { source: source.clone(), problem, rejects: rejects? })
-    };
-    sources.enumerate().filter_map(unusable).collect()
+    let mut unusable = Vec::new();
+    for (number, (source, rejects)) in request.sources.iter().zip(rejects).enumerate() {
+        if let Some(rejects) = rejects {
+            let problem = scan.mistaken.get(&number).cloned();
+            unusable.push(UnusableSource { source: source.clone(), problem, rejects });
+        }
+    }
+    unusable
 }
 
 /// Returns an error if every source holds something else than images, so that nothing is left to

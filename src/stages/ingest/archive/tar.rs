@@ -311,8 +311,11 @@ mod tests {
         [&block[..], content, &padding].concat()
     }
 
-    /// Returns the names, kinds and contents of an archive's members, and the error after them.
-    fn members(archive: &[u8]) -> (Vec<(String, MemberKind, Vec<u8>)>, Option<TarError>) {
+    /// A member's name, kind and content.
+    type NamedContent = (String, MemberKind, Vec<u8>);
+
+    /// Returns the members of an archive, and the error after them.
+    fn members(archive: &[u8]) -> (Vec<NamedContent>, Option<TarError>) {
         let mut reader = TarReader::new(BufReader::new(Cursor::new(archive)));
         let mut found = Vec::new();
         loop {
@@ -329,7 +332,7 @@ mod tests {
         }
     }
 
-    fn file(name: &str, content: &[u8]) -> (String, MemberKind, Vec<u8>) {
+    fn file(name: &str, content: &[u8]) -> NamedContent {
         (name.to_owned(), MemberKind::File, content.to_vec())
     }
 
