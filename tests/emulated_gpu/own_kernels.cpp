@@ -32,7 +32,7 @@ template <typename T> struct Rows {
             for (uint64_t c = 0; c < width; c++) round_to(float(scale * number(seed * 1000003 + r * width + c)), all[gap + r * stride + c]);
     }
     const T *data() const { return all.data() + gap; }
-    double at(uint64_t row, uint64_t column) const { return wide(all[gap + row * stride + column]); }
+    double at(uint64_t row, uint64_t column) const { return to_f32(all[gap + row * stride + column]); }
 };
 
 // An output filled with NaN, followed by guard elements that a kernel must not write.
@@ -44,7 +44,7 @@ template <typename T> struct Result {
     }
     bool is_guard_intact() const {
         for (uint64_t i = count; i < all.size(); i++)
-            if (!std::isnan(wide(all[i]))) return false;
+            if (!std::isnan(to_f32(all[i]))) return false;
         return true;
     }
 };
@@ -67,9 +67,9 @@ template <typename T> void compare(const Result<T> &found, const std::vector<dou
     double largest = 0.0;
     for (double x : expected) largest = std::max(largest, std::abs(x));
     for (uint64_t i = 0; i < expected.size(); i++) {
-        const double difference = std::abs(wide(found.all[i]) - expected[i]);
+        const double difference = std::abs(to_f32(found.all[i]) - expected[i]);
         if (!(difference <= UNIT<T> * std::abs(expected[i]) + of_largest * largest + MIN_STEP<T>)) {
-            check(false, what + ", element " + std::to_string(i) + ": " + std::to_string(wide(found.all[i])) + ", expected " + std::to_string(expected[i]));
+            check(false, what + ", element " + std::to_string(i) + ": " + std::to_string(to_f32(found.all[i])) + ", expected " + std::to_string(expected[i]));
             return;
         }
     }
@@ -160,7 +160,7 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
     bool stored = keys.is_guard_intact() && values.is_guard_intact();
     for (unsigned t = 0; t < tokens; t++)
         for (unsigned c = 0; c < width; c++)
-            stored &= wide(keys.all[uint64_t(to[t]) * width + c]) == k.at(t, c) && wide(values.all[uint64_t(to[t]) * width + c]) == v.at(t, c);
+            stored &= to_f32(keys.all[uint64_t(to[t]) * width + c]) == k.at(t, c) && to_f32(values.all[uint64_t(to[t]) * width + c]) == v.at(t, c);
     check(stored, "store " + name);
 
     // Copies the first block over an unused one, as for a sample that gets its own copy.
@@ -170,7 +170,7 @@ template <typename T, unsigned GROUP> void test_attend(unsigned key_heads, unsig
     emulated_grid("a kernel", [&] { copy_rows(more_keys.all.data(), more_values.all.data(), block, 0, block); }, blocks_for(block, 256), {256, 1, 1});
     bool copied = more_keys.is_guard_intact() && more_values.is_guard_intact();
     for (uint64_t i = 0; i < 2 * block; i++)
-        copied &= wide(more_keys.all[i]) == k.at(0, i % width) && wide(more_values.all[i]) == v.at(0, i % width);
+        copied &= to_f32(more_keys.all[i]) == k.at(0, i % width) && to_f32(more_values.all[i]) == v.at(0, i % width);
     check(copied, "copy rows " + name);
 
     const unsigned tiles = (300 + TILE - 1) / TILE;
