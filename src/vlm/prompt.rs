@@ -125,7 +125,7 @@ impl Template {
     }
 
     /// Reads the file of a template of a conversation, and returns it with its normalised text: see
-    /// [`conversation`]. Errors name `file`.
+    /// `vlm::conversation`. Errors name `file`.
     ///
     /// # Errors
     /// The file is not a text, or a variable is unknown or malformed.
