@@ -11,7 +11,7 @@ use super::Result;
 use super::finished::{PROMPTS, STOPPED, none_if_damaged, ref_name};
 use super::pipeline::Pipeline;
 use crate::ids::Digest;
-use crate::stages::model::{BASE, CHECKPOINT, IMPORT, import, import_of, is_emptied, store_companions};
+use crate::stages::model::{BASE, CHECKPOINT, IMPORT, import, is_emptied, store_companions};
 use crate::stages::role_prompt::RolePrompt;
 use crate::stages::{Runner, StageError};
 use crate::store::{ActionKey, StageResult, Store};
@@ -67,7 +67,7 @@ impl BaseModel {
         }
         if let Some(head) = none_if_damaged(store.head(evolution, BASE))?.flatten()
             && let Some(companions) = store.result_with_outputs(head.result)?
-            && let Some(imported) = none_if_damaged(import_of(&companions, store))?.flatten()
+            && let Some(imported) = upstream_result(store, &companions, IMPORT)?
         {
             return Ok(Some(Self { imported, companions: Some(companions) }));
         }

@@ -18,7 +18,7 @@ use crate::tables::{self, RejectRow};
 
 /// Marks the place of the image in a question, by the convention of EasyR1 and verl. Prompts say
 /// themselves where the image is.
-const PLACEHOLDER: &str = "<image>";
+const IMAGE_TAG: &str = "<image>";
 
 /// An item of a benchmark.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -114,11 +114,8 @@ impl Benchmark {
             let texts = [next(&mut questions), next(&mut answers), next(&mut categories)];
             benchmark.push(row_images.map_err(failed)?, texts, folder);
         }
-        let Some(first) = benchmark.rows.iter().find_map(BenchmarkEntry::rejected) else {
-            return if benchmark.rows.is_empty() { Err(no_items(path, None)) } else { Ok(benchmark) };
-        };
-        if benchmark.rows.iter().all(|row| row.item().is_none()) {
-            return Err(no_items(path, Some(first)));
+        if benchmark.items().next().is_none() {
+            return Err(no_items(path, benchmark.rejected().next()));
         }
         Ok(benchmark)
     }
@@ -157,7 +154,7 @@ impl Benchmark {
         let category =
             category.map_err(|problem| Rejection::new("bad_category", format!("the category: {problem}")))?;
         let image = read_image(images, folder)?;
-        let question = without_placeholder(question)?;
+        let question = without_image_tag(question)?;
         let image_id = ImageId(Digest::of(&image));
         let parts = [&number.to_le_bytes()[..], image_id.0.as_bytes(), question.as_bytes(), gold.as_bytes()];
         let item_id = ItemId(Digest::derive("visplay 2026 benchmark item id", &parts));
@@ -226,12 +223,12 @@ fn read_image(images: Vec<ImportedImage>, folder: &Path) -> Result<Vec<u8>, Reje
     }
 }
 
-/// Removes the placeholder of the image from a question, with the white space on one side of it.
-fn without_placeholder(question: String) -> Result<String, Rejection> {
-    let Some((before, after)) = question.split_once(PLACEHOLDER) else { return Ok(question) };
-    if after.contains(PLACEHOLDER) {
-        let n = question.matches(PLACEHOLDER).count();
-        let problem = format!("the question has {n} {PLACEHOLDER} placeholders; a question can have only one image");
+/// Removes the tag of the image from a question, with the white space on one side of it.
+fn without_image_tag(question: String) -> Result<String, Rejection> {
+    let Some((before, after)) = question.split_once(IMAGE_TAG) else { return Ok(question) };
+    if after.contains(IMAGE_TAG) {
+        let n = question.matches(IMAGE_TAG).count();
+        let problem = format!("the question has {n} {IMAGE_TAG} tags; a question can have only one image");
         return Err(Rejection::new("several_images", problem));
     }
     let after = if before.is_empty() || before.ends_with(char::is_whitespace) { after.trim_start() } else { after };
@@ -243,8 +240,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_placeholder_of_the_image_is_removed() {
-        let removed = |question: &str| without_placeholder(question.to_owned());
+    fn the_tag_of_the_image_is_removed() {
+        let removed = |question: &str| without_image_tag(question.to_owned());
         for (question, expected) in [
             ("Find x.", "Find x."),
             ("<image>Find x.", "Find x."),

@@ -61,7 +61,7 @@ pub fn read_companions(result: &StageResult, store: &Store) -> Result<SideFiles>
 ///
 /// # Errors
 /// The store is damaged.
-pub fn import_of(result: &StageResult, store: &Store) -> Result<Option<StageResult>> {
+pub(super) fn import_of(result: &StageResult, store: &Store) -> Result<Option<StageResult>> {
     for &key in &result.upstream {
         if store.action(key)?.stage == IMPORT {
             return Ok(store.result_with_outputs(key)?);

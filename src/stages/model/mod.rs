@@ -5,7 +5,8 @@ mod companions;
 mod import;
 mod store_weights;
 
-pub use self::companions::{BASE, CHECKPOINT, find_companions, import_of, read_companions, store_companions};
+use self::companions::import_of;
+pub use self::companions::{BASE, CHECKPOINT, find_companions, read_companions, store_companions};
 pub use self::import::{import, is_emptied};
 pub(super) use self::store_weights::put_tensors;
 pub use self::store_weights::store_weights;
