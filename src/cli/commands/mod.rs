@@ -24,6 +24,7 @@ mod branch;
 mod clusters;
 mod completions;
 mod doctor;
+mod drain;
 mod evaluate;
 mod evolve_round;
 mod gc;
@@ -31,6 +32,7 @@ mod grade;
 mod ingest;
 mod lineage;
 mod log;
+mod logs;
 mod model;
 mod replay;
 mod rescore;
@@ -42,6 +44,7 @@ mod status;
 mod verify;
 mod warm_start;
 mod why;
+mod work;
 
 use clap::Subcommand;
 
@@ -50,6 +53,9 @@ use crate::cli::{Result, Ui};
 commands! {
     Ingest(ingest::IngestArgs) => ingest::cmd_ingest,
     EvolveRound(evolve_round::EvolveRoundArgs) => evolve_round::cmd_evolve_round,
+    Work(work::WorkArgs) => work::cmd_work,
+    Drain(drain::DrainArgs) => drain::cmd_drain,
+    Logs(logs::LogsArgs) => logs::cmd_logs,
     Branch(branch::BranchArgs) => branch::cmd_branch,
     Status(status::StatusArgs) => status::cmd_status,
     Show(show::ShowArgs) => show::cmd_show,
