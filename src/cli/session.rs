@@ -1,5 +1,6 @@
 //! The surroundings of a command that runs stages: a store, progress, and the signals that stop it.
 
+use std::time::Duration;
 use std::{fs, mem, process, thread};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -21,7 +22,8 @@ pub struct Session {
 impl Session {
     /// Starts a session: from now on, signals ask the stages to stop.
     pub fn new(store: Store, ui: &Ui) -> Self {
-        Self { store, progress: TerminalProgress::new(ui), interrupt: listen_for_interrupt() }
+        let interrupt = listen_for_interrupt(&store);
+        Self { store, progress: TerminalProgress::new(ui), interrupt }
     }
 
     /// Starts a session of a worker, which keeps a log in the store.
@@ -48,9 +50,9 @@ impl Session {
 /// before the time limit, drains; the second one stops.
 ///
 /// A signal that the parent process ignores, such as SIGHUP under nohup, stays ignored.
-fn listen_for_interrupt() -> Interrupt {
+fn listen_for_interrupt(store: &Store) -> Interrupt {
     let interrupt = Interrupt::default();
-    let requested = interrupt.clone();
+    let (requested, store) = (interrupt.clone(), store.clone());
     let ignored = ignored_signals();
     let stopping = [SIGINT, SIGTERM, SIGHUP, SIGUSR1].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
     // Without a handler the signal ends the process, which is safe too.
@@ -76,10 +78,27 @@ fn listen_for_interrupt() -> Interrupt {
                 }
                 requested.request();
                 write_message("visplay: stopping; finished work is kept (press Ctrl-C again to quit immediately)");
+                let (requested, store) = (requested.clone(), store.clone());
+                thread::spawn(move || end_after_grace(&requested, &store));
             }
         });
     }
     interrupt
+}
+
+/// Time in which the stages have to end after a request to stop. Batch systems kill a process about
+/// half a minute after they asked it to end.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Ends the process if its stages do not end by themselves in time, as during an update of a large
+/// model. Its leases are given back first, so that others need not wait until they expire.
+fn end_after_grace(interrupt: &Interrupt, store: &Store) {
+    thread::sleep(GRACE);
+    store.give_back_leases();
+    let _ = store.remove_worker_note();
+    let code = if interrupt.is_draining() { exit::TO_BE_CONTINUED } else { exit::INTERRUPTED };
+    write_message("visplay: the shard in hand was dropped");
+    process::exit(i32::from(code));
 }
 
 /// Returns the signals that this process ignores; bit n - 1 stands for signal n (proc(5)).

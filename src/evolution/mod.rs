@@ -51,4 +51,4 @@ pub use self::replay::{
     ReplayReport, ReplayRequest, ReplayTarget, ReplayedResult, RoundPart, nearest_differences, replay,
 };
 pub use self::report::{KeepBestScore, RoundReport, ScoreChange, TrainingSummary};
-pub use self::under_way::{RoundUnderWay, announce_round, claim_evolution, rounds_under_way, withdraw_round};
+pub use self::under_way::{Announcement, RoundUnderWay, claim_evolution, rounds_under_way};

@@ -79,9 +79,10 @@ pub(super) fn run(
 
     if context.runner.role == WorkerRole::Judge {
         // While others train the Reasoner, a judge can measure the one before. The results are looked
-        // up below.
+        // up again below, in the order that every process lists them in.
+        let results = run.results.len();
         run.evaluate(&roles.reasoner)?;
-        run.results.clear();
+        run.results.truncate(results);
     }
     let TrainedRole { model: reasoner, results, metrics: reasoner_steps } =
         training::train_reasoner(context, round, &roles.reasoner, &curriculum, &images)?;

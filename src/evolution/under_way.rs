@@ -38,28 +38,47 @@ impl RoundUnderWay {
     }
 }
 
-/// Stores the copy of a pipeline file by which workers find a round.
-///
-/// # Errors
-/// The store cannot be written to.
-pub fn announce_round(store: &Store, pipeline: &Pipeline, round: u32) -> Result<()> {
-    let text = pipeline.portable_text()?;
-    store.put_job_file(&copy_name(&pipeline.evolution, round), text.as_bytes(), false)?;
-    Ok(())
+/// The announcement of the rounds that a process runs, one after the other.
+pub struct Announcement<'a> {
+    store: &'a Store,
+    pipeline: &'a Pipeline,
+    round: Option<u32>,
 }
 
-/// Removes the copy of a round's pipeline file, unless `outcome` is that of a process that was asked
-/// to end: others can go on with the round.
-///
-/// # Errors
-/// The store cannot be written to.
-pub fn withdraw_round<T>(store: &Store, evolution: &str, round: u32, outcome: &Result<T>) -> Result<()> {
-    let is_to_be_continued =
-        matches!(outcome, Err(EvolutionError::Stage(StageError::Interrupted | StageError::Drained | StageError::Idle)));
-    if !is_to_be_continued {
-        store.remove_job_file(&copy_name(evolution, round))?;
+impl<'a> Announcement<'a> {
+    /// Returns the announcement of a process that has begun no round yet.
+    pub fn new(store: &'a Store, pipeline: &'a Pipeline) -> Self {
+        Self { store, pipeline, round: None }
     }
-    Ok(())
+
+    /// Announces a round; the one before it has ended.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub fn begin(&mut self, round: u32) -> Result<()> {
+        self.withdraw()?;
+        let name = copy_name(&self.pipeline.evolution, round);
+        self.store.put_job_file(&name, self.pipeline.portable_text()?.as_bytes(), false)?;
+        self.round = Some(round);
+        Ok(())
+    }
+
+    /// Withdraws the announcement, unless `outcome` is that of a process that was asked to end: then
+    /// others can go on with the round.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub fn end<T>(mut self, outcome: &Result<T>) -> Result<()> {
+        match outcome {
+            Err(EvolutionError::Stage(StageError::Interrupted | StageError::Drained)) => Ok(()),
+            _ => self.withdraw(),
+        }
+    }
+
+    fn withdraw(&mut self) -> Result<()> {
+        let Some(round) = self.round.take() else { return Ok(()) };
+        Ok(self.store.remove_job_file(&copy_name(&self.pipeline.evolution, round))?)
+    }
 }
 
 /// Lists the rounds that are under way, of one evolution or of all: announced, and neither finished

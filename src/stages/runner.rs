@@ -29,9 +29,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const PAUSE_GROWTH: f64 = 1.5;
 /// Longest sleep without a check for a request to stop.
-const LONGEST_SLEEP: Duration = Duration::from_millis(250);
+const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// Number of pending shards that are looked at together.
-const LOOKS: usize = 8;
+const LOOKS: usize = 4;
 /// Number of shards whose median time is typical.
 const ENOUGH_TIMES: usize = 3;
 

@@ -140,17 +140,23 @@ impl HeldLeases {
     }
 }
 
+impl HeldLeases {
+    /// Removes the lease of a file, unless another worker has taken it over.
+    fn give_back(&self, file: &str) {
+        self.files().remove(file);
+        let Ok(Some(bytes)) = self.backend.read(file) else { return };
+        let lease = checksum::verify_checksum::<Lease>(file, &bytes);
+        if lease.is_ok_and(|lease| lease.holder.process == Process::current())
+            && let Ok(Some(entry)) = self.backend.head(file)
+        {
+            let _ = self.backend.remove(&entry);
+        }
+    }
+}
+
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.held.files().remove(&self.file);
-        // Another worker may have taken the lease over.
-        let Ok(Some(bytes)) = self.held.backend.read(&self.file) else { return };
-        let lease = checksum::verify_checksum::<Lease>(&self.file, &bytes);
-        if lease.is_ok_and(|lease| lease.holder.process == Process::current())
-            && let Ok(Some(entry)) = self.held.backend.head(&self.file)
-        {
-            let _ = self.held.backend.remove(&entry);
-        }
+        self.held.give_back(&self.file);
     }
 }
 
@@ -204,6 +210,13 @@ impl Store {
             self.backend.remove(&entry)?;
         }
         Ok(ClaimOutcome::HeldBy(Process::current()))
+    }
+
+    /// Removes all leases that this handle of the store and its copies hold, before the process ends
+    /// in the middle of its work.
+    pub fn give_back_leases(&self) {
+        let files: Vec<String> = self.held.files().iter().cloned().collect();
+        files.iter().for_each(|file| self.held.give_back(file));
     }
 
     /// Takes the lease of a worker that is alive but makes no progress, so that another one can
@@ -311,10 +324,10 @@ mod tests {
         store.revoke_lease(action).expect("no error");
         assert_eq!(store.shard_state(action).expect("no error"), ShardState::Free);
         let mut holder = Owner::current();
-        holder.process.pid = 1;
+        holder.process.host = "elsewhere".into();
         let lease = checksum::with_checksum(&Lease { action, holder, lost: Vec::new() }).expect("a lease");
         store.put_file(&layout::claim(action), &lease, PublishMode::CreateOnly).expect("a lease file");
         drop(first);
-        assert!(matches!(store.shard_state(action), Ok(ShardState::Held(process)) if process.pid == 1));
+        assert!(matches!(store.shard_state(action), Ok(ShardState::Held(process)) if process.host == "elsewhere"));
     }
 }

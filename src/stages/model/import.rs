@@ -178,3 +178,40 @@ impl Stage for ImportStage<'_> {
         Ok(ShardOutput { outputs, ..ShardOutput::default() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::{Interrupt, NoProgress};
+
+    #[test]
+    fn digests_are_noted_until_a_file_changes() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open_or_create(&folder.path().join("store")).expect("a store");
+        let interrupt = Interrupt::default();
+        let runner = Runner::new(&store, &NoProgress, &interrupt);
+        let base = folder.path().join("base");
+        std::fs::create_dir(&base).expect("a folder");
+        let file = base.join("model.safetensors");
+        let write = |text: &str| {
+            std::fs::write(&file, text).expect("written");
+            // A file that has just been written is not noted.
+            let earlier = SystemTime::now() - 2 * SETTLED;
+            std::fs::File::open(&file).and_then(|file| file.set_modified(earlier)).expect("a time");
+        };
+        write("one");
+        let digests = || CheckpointFiles::of(&base, &runner).expect("readable").0;
+        assert_eq!(digests()["model.safetensors"], Digest::of(b"one"));
+        // The note is used: another one in its place is believed.
+        let files = list_files(&base).expect("readable");
+        let key = identity(&base, &files).expect("settled");
+        let planted = BTreeMap::from([("model.safetensors".to_owned(), Digest::of(b"planted"))]);
+        store.write_cache(key, &serde_json::to_vec(&planted).expect("json")).expect("written");
+        assert_eq!(digests(), planted);
+        write("two");
+        assert_eq!(digests()["model.safetensors"], Digest::of(b"two"));
+        std::fs::write(&file, "now").expect("written");
+        assert_eq!(identity(&base, &list_files(&base).expect("readable")), None);
+        assert_eq!(digests()["model.safetensors"], Digest::of(b"now"));
+    }
+}

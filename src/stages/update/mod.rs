@@ -198,6 +198,9 @@ impl<'a> TrainingChain<'a> {
     /// # Errors
     /// The last result holds no weights.
     pub fn finish(&self) -> Result<StoredModel> {
+        // The last step has a checkpoint.
+        let shared: Vec<ModelId> = self.results().iter().map(|result| model_after(result.action)).collect();
+        self.store.remove_step_weights(&shared)?;
         let Some(result) = self.last_result() else { return Ok(self.training.base.clone()) };
         let weights: Vec<_> = result.outputs_of(WEIGHTS).cloned().collect();
         if weights.is_empty() {

@@ -17,7 +17,7 @@ use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui, exit, format};
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{
-    EvolutionError, FinishedRound, PlannedPart, boxed_shares, claim_evolution, curriculum_truth, evolve_round,
+    Announcement, EvolutionError, FinishedRound, PlannedPart, boxed_shares, claim_evolution, curriculum_truth, evolve_round,
     next_round, plan,
 };
 use crate::stages::ingest::{IMAGES, IngestRequest, IngestSummary, ingest};
@@ -107,15 +107,22 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     for remark in pipeline.lints() {
         ui.say(format!("note: {remark}"));
     }
+    let mut announcement = Announcement::new(store, &pipeline);
     let run = evolve_round(&pipeline, &runner, round, |number| {
         ui.say(plan_text(&pipeline, number, images_of(store, &pipeline.evolution)));
+        // Without it the round runs as well, but workers do not find it.
+        if let Err(e) = announcement.begin(number) {
+            ui.say(format!("warning: `visplay work` cannot find round {number}: {e}"));
+        }
     });
+    let withdrawn = announcement.end(&run);
     if let Err(EvolutionError::Gate { gates, .. }) = &run {
         for line in format::columns(&round_table::gates(gates)) {
             ui.say(format!("  {line}"));
         }
     }
     let rounds = run?;
+    withdrawn?;
     let last_found = rounds.iter().filter(|round| round.already_finished).map(|round| round.report.round).max();
     if let (Some(round), Some(ingested)) = (last_found, ingested.filter(|ingested| ingested.new_images > 0)) {
         ui.say(format!(
