@@ -25,13 +25,17 @@ mod plan;
 mod publish;
 mod replay;
 mod report;
+mod restore;
+mod retention;
 mod round;
 mod round_state;
 mod seeds;
 mod settings;
 mod slices;
+mod space;
 mod stopped_round;
 mod stored_inputs;
+mod stored_round;
 mod training;
 
 pub use self::audit::{Audit, Inconsistency, audit, curriculum_truth};
@@ -50,3 +54,6 @@ pub use self::replay::{
     ReplayReport, ReplayRequest, ReplayTarget, ReplayedResult, RoundPart, nearest_differences, replay,
 };
 pub use self::report::{KeepBestScore, RoundReport, ScoreChange, TrainingSummary};
+pub use self::restore::restore_weights;
+pub use self::retention::{DroppableKind, DroppableObject, find_droppable};
+pub use self::space::{SpaceAccount, SpaceUse, space_account};

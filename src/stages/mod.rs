@@ -30,6 +30,7 @@ pub use self::output::TableOutput;
 pub use self::progress::{Interrupt, NoProgress, Progress};
 pub use self::rejection::Rejection;
 pub use self::runner::{Runner, ShardOutput, Stage, StageRun};
+pub use self::training_state::OPTIMIZER;
 
 use std::collections::BTreeMap;
 
