@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::args::StoreArgs;
+use crate::cli::output::space_table;
 use crate::cli::{Result, Ui, format};
 use crate::evolution::{CurrentRound, current_round, ref_name};
 use crate::store::{Ref, Store, StoreFile};
@@ -15,8 +16,12 @@ use crate::store::{Ref, Store, StoreFile};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay status
+  visplay status --space           list what the space is used for (reads every result)
   visplay status --json | jq .refs")]
 pub struct StatusArgs {
+    /// List what the space of the store is used for: models, checkpoints, images, tables and so on.
+    #[arg(long)]
+    space: bool,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -24,6 +29,9 @@ pub struct StatusArgs {
 /// Runs `visplay status`.
 pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<()> {
     let store = args.store.open()?;
+    if args.space {
+        return space_table::print(&store, ui);
+    }
     let heads = heads(&store)?;
     let usage = disk_usage(&store)?;
     if ui.json {
@@ -123,7 +131,8 @@ fn disk_usage(store: &Store) -> Result<BTreeMap<&'static str, DiskUsage>> {
             StoreFile::Quarantined => "quarantine",
             // A hard link to an object takes no space of its own, a copy does.
             StoreFile::View if std::fs::symlink_metadata(&entry.path).is_ok_and(|meta| meta.nlink() == 1) => "views",
-            StoreFile::View | StoreFile::Format | StoreFile::Ref(..) => continue,
+            StoreFile::Dropped(_) => "notes on dropped objects",
+            StoreFile::View | StoreFile::Format | StoreFile::Ref(..) | StoreFile::Retention(_) => continue,
             StoreFile::Foreign => "foreign files",
         };
         let kind = usage.entry(kind).or_default();

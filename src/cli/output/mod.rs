@@ -6,5 +6,6 @@ pub mod mistaken_files;
 pub mod progress;
 pub mod readers;
 pub mod round_table;
+pub mod space_table;
 pub mod table_files;
 pub mod ui;
