@@ -249,6 +249,7 @@ impl From<StageError> for CommandError {
             StageError::Lost(_)
             | StageError::MissingPart { .. }
             | StageError::Malformed { .. }
+            | StageError::NotRestored { .. }
             | StageError::SourcesDiffer { .. } => Self::from_chain(exit::DAMAGED, &e),
             _ => Self::from_failure(e),
         }

@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 
 use crate::cli::args::StoreArgs;
-use crate::cli::{CommandError, Result};
+use crate::cli::output::progress::TerminalProgress;
+use crate::cli::{CommandError, Result, Ui};
+use crate::evolution::pipeline::Pipeline;
+use crate::evolution::restore_weights;
 use crate::input_kind::describe_instead_of_model;
 use crate::stages::model::{NamedModel, StoredModel, find_by_ref, find_companions, import};
-use crate::stages::{Runner, StageError};
+use crate::stages::{Interrupt, Runner, StageError};
 use crate::store::{Store, StoreError, VerifyDepth};
 use crate::vlm::checkpoint::Checkpoint;
 use crate::vlm::config::Config;
@@ -66,11 +69,15 @@ impl ModelSource {
         }
     }
 
-    /// Returns the model in the store, importing a folder first.
+    /// Returns the model in the store, importing a folder first. Weights that were dropped are
+    /// recomputed.
     pub fn into_stored(self, runner: &Runner<'_>) -> Result<StoredModel> {
         match self {
             Self::Folder(folder) => Ok(import(&folder, runner)?.1),
-            Self::Stored(stored) => Ok(stored.named.model),
+            Self::Stored(stored) => {
+                restore(&stored.named.model, runner)?;
+                Ok(stored.named.model)
+            }
         }
     }
 
@@ -86,7 +93,7 @@ impl ModelSource {
     pub fn weights(&self, config: &Config, depth: VerifyDepth) -> Result<Weights> {
         match self {
             Self::Folder(folder) => Weights::open(folder, config).map_err(CommandError::from_input),
-            Self::Stored(stored) => Ok(stored.named.model.open_weights(&stored.store, config, depth)?),
+            Self::Stored(stored) => stored.open_weights(config, depth),
         }
     }
 
@@ -100,7 +107,7 @@ impl ModelSource {
             Self::Stored(stored) => stored,
         };
         let assets = stored.named.model.assets(&stored.store, None)?;
-        let weights = stored.named.model.open_weights(&stored.store, &assets.config, VerifyDepth::Full)?;
+        let weights = stored.open_weights(&assets.config, VerifyDepth::Full)?;
         let tensors = CheckpointTensors { weights: &weights, dtype, device, ops };
         let model = Model::new(assets.config, &tensors, purpose).map_err(StageError::model)?;
         let (tokenizer, processor, stop_tokens) = (assets.tokenizer, assets.processor, assets.stop_tokens);
@@ -143,6 +150,23 @@ impl ModelSource {
         files.extend(companions.unwrap_or(own_files));
         Ok(files)
     }
+}
+
+impl StoredSource {
+    /// Opens the weights, recomputing them first if they were dropped.
+    fn open_weights(&self, config: &Config, depth: VerifyDepth) -> Result<Weights> {
+        let progress = TerminalProgress::new(&Ui { json: false, quiet: false });
+        let interrupt = Interrupt::default();
+        restore(&self.named.model, &Runner::new(&self.store, &progress, &interrupt))?;
+        Ok(self.named.model.open_weights(&self.store, config, depth)?)
+    }
+}
+
+/// Recomputes the weights of a model if they were dropped.
+fn restore(model: &StoredModel, runner: &Runner<'_>) -> Result<()> {
+    // The round that trained the model has its own settings. They leave out only files and names
+    // that training does not need.
+    Ok(restore_weights(model, &Pipeline::of_preset("paper")?, runner)?)
 }
 
 fn not_found(model: &Path, problem: &str) -> CommandError {

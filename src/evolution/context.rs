@@ -15,7 +15,7 @@ use crate::stages::answers::{AnswerSettings, Answers, QuestionToAnswer};
 use crate::stages::compute_identity::ComputeIdentity;
 use crate::stages::image_set::{ImageSet, image_ids};
 use crate::stages::ingest::IMAGES;
-use crate::stages::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel};
+use crate::stages::model::{ModelAssets, ModelHandle, StoredModel};
 use crate::stages::prompt_sampler::PromptSampler;
 use crate::stages::questions::Questions;
 use crate::stages::role_prompt::RolePrompt;
@@ -161,15 +161,6 @@ impl<'a> EvolutionContext<'a> {
     pub fn origins(&self) -> impl Iterator<Item = ActionKey> {
         let companions = self.companions.as_ref().map(|result| result.action);
         [self.base_result.action].into_iter().chain(companions).chain([self.images.action])
-    }
-
-    /// Returns a handle that loads a stored model on first use.
-    pub fn handle<'m>(&'m self, model: &'m StoredModel) -> ModelHandle<'m> {
-        ModelHandle::new(model.id, move || {
-            let tensors = model.tensors(self.runner.store)?;
-            let model = &self.pipeline.model;
-            LoadedModel::from_stored(self.assets()?, &tensors, model.dtype.dtype(), &self.device, model.ops)
-        })
     }
 
     /// Returns a sampler that gives a model the Reasoner's prompt.

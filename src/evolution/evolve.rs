@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::context::EvolutionContext;
-use super::finished::{FinishedRound, SETTINGS, write_round_view};
+use super::finished::{FinishedRound, SETTINGS, none_if_damaged, write_round_view};
 use super::pipeline::Pipeline;
+use super::retention::{drop_finished, forget_drops, has_leftovers, record_settings};
 use super::round;
 use super::round_state::{DamagedRound, RoundState, round_state};
 use super::settings::changes_since;
@@ -13,7 +14,8 @@ use super::{EvolutionError, Result};
 use crate::stages::Runner;
 
 /// Runs every unfinished round up to `round` and returns all rounds in order. `begun` is called
-/// with the number of each round that has to be run.
+/// with the number of each round that has to be run. Once a round is finished, what the retention
+/// settings do not keep of it is dropped.
 ///
 /// # Errors
 /// A stage fails, a gate stops a round, or the run is interrupted; finished work is kept.
@@ -38,11 +40,13 @@ pub fn evolve_round(
             RoundState::Damaged(damaged) => {
                 runner.progress.works_on(&pipeline.evolution, number);
                 begun(number);
+                record_settings(pipeline, runner)?;
                 rebuild_damaged(pipeline, runner, number, *damaged, &done)?
             }
             RoundState::Absent => {
                 runner.progress.works_on(&pipeline.evolution, number);
                 begun(number);
+                record_settings(pipeline, runner)?;
                 let opened = match context.take() {
                     Some(context) => context,
                     None => EvolutionContext::new(pipeline, runner, None, number)?,
@@ -50,6 +54,14 @@ pub fn evolve_round(
                 round::run(context.insert(opened), number, &done, None)?
             }
         };
+        let is_last_found = finished.already_finished && number == round;
+        let drops = match is_last_found {
+            true => has_leftovers(runner.store, &pipeline.retention, &finished.result)?,
+            false => !finished.already_finished,
+        };
+        if drops && !runner.dry_run {
+            drop_finished(pipeline, runner);
+        }
         done.push(finished);
     }
     Ok(done)
@@ -72,6 +84,9 @@ fn rebuild_damaged(
         return Err(EvolutionError::Changed { problem });
     }
     runner.progress.say(&format!("parts of round {round} are missing; recomputing them"));
+    if !runner.dry_run && none_if_damaged(runner.store.result(damaged.action))?.flatten().is_none() {
+        forget_drops(runner.store, &pipeline.evolution, round)?;
+    }
     let context = EvolutionContext::new(pipeline, runner, damaged.images, round)?;
     round::run(&context, round, before, Some(damaged.action))
 }

@@ -25,13 +25,17 @@ mod plan;
 mod publish;
 mod replay;
 mod report;
+mod restore;
+mod retention;
 mod round;
 mod round_state;
 mod seeds;
 mod settings;
 mod slices;
+mod space;
 mod stopped_round;
 mod stored_inputs;
+mod stored_round;
 mod training;
 mod under_way;
 
@@ -51,4 +55,7 @@ pub use self::replay::{
     ReplayReport, ReplayRequest, ReplayTarget, ReplayedResult, RoundPart, nearest_differences, replay,
 };
 pub use self::report::{KeepBestScore, RoundReport, ScoreChange, TrainingSummary};
+pub use self::restore::restore_weights;
+pub use self::retention::{DroppableKind, DroppableObject, find_droppable};
+pub use self::space::{SpaceAccount, SpaceUse, space_account};
 pub use self::under_way::{Announcement, RoundUnderWay, claim_evolution, rounds_under_way};

@@ -25,7 +25,7 @@ use crate::store::{ActionKey, RefUpdate, StageResult, WorkerRole};
 use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
 /// Returns the models that a round starts from: those of the last current round, or the base model.
-fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Result<Roles> {
+pub(super) fn roles_before(context: &EvolutionContext<'_>, before: &[FinishedRound]) -> Result<Roles> {
     let Some(last) = before.iter().rfind(|done| done.report.is_current()) else {
         return Ok(Roles { questioner: context.base.clone(), reasoner: context.base.clone() });
     };

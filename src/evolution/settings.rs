@@ -5,9 +5,9 @@ use serde_json::{Map, Value, json};
 use super::gates::GateResult;
 use super::pipeline::{Pipeline, PipelineError, current_name};
 
-/// Settings that results do not depend on: names, paths, devices, memory limits, and the truth,
-/// which only measures. Also the gates, which a round stores separately, with their values.
-const EXCLUDED: [&str; 11] = [
+/// Settings that results do not depend on: names, paths, devices, memory limits, retention, and the
+/// truth, which only measures. Also the gates, which a round stores separately, with their values.
+const EXCLUDED: [&str; 12] = [
     "/evolution",
     "/ingest",
     "/gates",
@@ -19,6 +19,7 @@ const EXCLUDED: [&str; 11] = [
     "/evaluation/truth",
     "/round/labelled",
     "/round/labelled_columns",
+    "/retention",
 ];
 
 /// Settings that results depend on only where `ComputeIdentity::limits_affect_results`.

@@ -124,7 +124,7 @@ pub(super) fn train_reasoner(
 
 /// Returns the specification of a role's training, which starts from `base`. `texts` are the
 /// questions that the Reasoner answers.
-fn training_spec<'t>(
+pub(super) fn training_spec<'t>(
     context: &'t EvolutionContext<'_>,
     round: u32,
     role: Role,
@@ -143,6 +143,7 @@ fn training_spec<'t>(
         device: &context.device,
         ops: model.ops,
         base,
+        base_tensors: Box::new(move || context.tensors(base)),
         assets: context.assets()?,
         images,
         prompt,

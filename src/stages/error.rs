@@ -87,6 +87,14 @@ pub enum StageError {
         /// The missing part.
         part: String,
     },
+    /// The weights of a model were dropped, and cannot be recomputed here.
+    #[error("the weights of {model} were dropped to save space and cannot be recomputed: {problem}")]
+    NotRestored {
+        /// The ref of the model.
+        model: String,
+        /// The reason, and the remedy.
+        problem: String,
+    },
     /// A record of the store that cannot be parsed.
     #[error("cannot parse {record}")]
     Malformed {

@@ -32,6 +32,7 @@ pub use self::output::TableOutput;
 pub use self::progress::{Interrupt, NoProgress, Progress, ShardCounts, ShardEvent};
 pub use self::rejection::Rejection;
 pub use self::runner::{IdleClock, Runner, ShardOutput, Stage, StageRun};
+pub use self::training_state::OPTIMIZER;
 pub use self::worker::{Worker, WorkerSpec};
 
 use std::collections::BTreeMap;

@@ -19,7 +19,7 @@ use crate::vlm::safetensors_header::StoredType;
 use crate::vlm::safetensors_writer::PlannedTensor;
 
 /// Role of the object with the optimizer's state among the outputs of a result.
-const OPTIMIZER: &str = "optimizer";
+pub const OPTIMIZER: &str = "optimizer";
 /// Name of the statistic with the optimizer's number of updates.
 pub(super) const UPDATES: &str = "optimizer_updates";
 
@@ -108,6 +108,14 @@ impl TrainingState {
         }
         outputs.push(put_state(store, &state)?);
         Ok(outputs)
+    }
+}
+
+/// Whether the store has the state that resuming from a result needs.
+pub(super) fn has_state(store: &Store, result: &StageResult) -> Result<bool> {
+    match result.outputs_of(OPTIMIZER).next() {
+        Some(output) => Ok(store.has_object(output)?),
+        None => Ok(false),
     }
 }
 

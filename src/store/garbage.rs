@@ -4,6 +4,7 @@
 //! about to name them), and transitively all results that these were computed from, so that
 //! everything that is kept keeps its lineage. Each reachable result keeps its action, its outputs
 //! and its action's inputs. Everything else that was not used within the grace period is garbage.
+//! Objects that are reachable but can be recomputed are dropped: a note is left in their place.
 //!
 //! Workers touch a result before they build on it, and the time of a file is checked again right
 //! before it is removed. Ages are counted by the clock of the store's file system, and nothing is
@@ -64,11 +65,7 @@ impl Store {
     /// leads to are unknown. Run `verify` first. [`StoreError::ClocksDiffer`] if this machine's
     /// clock and that of the store's file system disagree.
     pub fn collect_garbage(&self, options: GarbageOptions) -> Result<GarbageReport, StoreError> {
-        let now = match self.agreed_time() {
-            // A list of a read-only store does no harm if the times are wrong.
-            Err(e) if !options.delete && e.io_kind().is_some_and(is_read_only) => SystemTime::now(),
-            now => now?,
-        };
+        let now = self.collection_time(options)?;
         let is_recent = |entry: &FileEntry| is_recent(entry, now, options.grace);
         let reachable = self.find_reachable(is_recent)?;
         let mut report = GarbageReport::default();
@@ -76,8 +73,10 @@ impl Store {
             match StoreFile::of(&entry.name) {
                 StoreFile::Object(object) if reachable.objects.contains(&object) => report.live += 1,
                 StoreFile::Action(key) | StoreFile::Result(key) if reachable.actions.contains(&key) => report.live += 1,
+                StoreFile::Dropped(object) if reachable.objects.contains(&object) => report.live += 1,
                 StoreFile::Format
                 | StoreFile::Ref(..)
+                | StoreFile::Retention(_)
                 | StoreFile::Job
                 | StoreFile::Log
                 | StoreFile::Quarantined
@@ -91,6 +90,50 @@ impl Store {
             self.backend.remove_empty_folders(before);
         }
         Ok(report)
+    }
+
+    /// Drops objects, given with their sizes, that results list and that can be recomputed: each
+    /// gets a note and is then removed, in this order, so that a process that is killed in between
+    /// loses nothing. The options are those of [`collect_garbage`](Self::collect_garbage).
+    ///
+    /// # Errors
+    /// The store cannot be written to. [`StoreError::ClocksDiffer`] if there is a grace period, and
+    /// this machine's clock and that of the store's file system disagree.
+    pub fn drop_objects(
+        &self,
+        objects: &[(ObjectId, u64)],
+        options: GarbageOptions,
+    ) -> Result<GarbageReport, StoreError> {
+        let now = if options.grace.is_zero() { SystemTime::now() } else { self.collection_time(options)? };
+        let mut report = GarbageReport::default();
+        for &(object, bytes) in objects {
+            let Some(entry) = self.backend.head(&object.name())? else { continue };
+            if is_recent(&entry, now, options.grace) {
+                report.spared += 1;
+                continue;
+            }
+            // A damaged object is left to `verify`.
+            if entry.len != bytes {
+                report.live += 1;
+                continue;
+            }
+            if options.delete {
+                self.put_drop_note(object, bytes)?;
+                self.backend.remove(&entry)?;
+            }
+            report.bytes += bytes;
+            report.garbage.push(GarbageFile { name: entry.name, bytes });
+        }
+        Ok(report)
+    }
+
+    /// Returns the time from which the ages of files are counted.
+    fn collection_time(&self, options: GarbageOptions) -> Result<SystemTime, StoreError> {
+        match self.agreed_time() {
+            // A list of a read-only store does no harm if the times are wrong.
+            Err(e) if !options.delete && e.io_kind().is_some_and(is_read_only) => Ok(SystemTime::now()),
+            now => now,
+        }
     }
 
     /// Returns the time of the store's file system if this machine's clock agrees with it.

@@ -40,6 +40,10 @@ pub const LOGS: &str = "logs";
 pub const STEPS: &str = "steps";
 /// Files that `verify` moved out of the way.
 pub const QUARANTINE: &str = "quarantine";
+/// Notes on objects that retention dropped.
+pub const DROPPED: &str = "dropped";
+/// Retention settings of evolutions.
+pub const RETENTION: &str = "retention";
 
 /// File format of an object, which is also the extension of its file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -119,6 +123,16 @@ pub fn claim(key: ActionKey) -> String {
     format!("{CLAIMS}/{key}.lease")
 }
 
+/// Returns the name of the note on a dropped object.
+pub fn dropped(object: ObjectId) -> String {
+    fanned_out(DROPPED, &object.digest.to_string(), &format!("{}.json", object.kind.extension()))
+}
+
+/// Returns the name of the file with an evolution's retention settings.
+pub fn retention(evolution: &str) -> String {
+    format!("{RETENTION}/{evolution}.json")
+}
+
 /// Returns the name of the folder by which processes take turns to create a file.
 pub fn turn(name: &str) -> String {
     format!("{TMP}/{}.turn", Digest::of(name.as_bytes()))
@@ -166,6 +180,10 @@ pub enum StoreFile {
     Temporary,
     /// A file in the quarantine.
     Quarantined,
+    /// A note on a dropped object.
+    Dropped(ObjectId),
+    /// The retention settings of an evolution.
+    Retention(String),
     /// Not a file of the store.
     Foreign,
 }
@@ -194,6 +212,13 @@ impl StoreFile {
             STEPS => rest.ends_with(".safetensors").then_some(Self::StepWeights),
             TMP => Owner::parse_prefix(rest).map(|_| Self::Temporary),
             QUARANTINE => Some(Self::Quarantined),
+            DROPPED => rest.strip_suffix(".json").and_then(hex_and_extension).and_then(|(digest, extension)| {
+                Some(Self::Dropped(ObjectId { digest, kind: extension.parse().ok()? }))
+            }),
+            RETENTION => {
+                let evolution = rest.strip_suffix(".json").filter(|name| !name.is_empty() && !name.contains('/'));
+                evolution.map(|name| Self::Retention(name.to_owned()))
+            }
             _ => None,
         };
         file.unwrap_or(Self::Foreign)
@@ -235,6 +260,8 @@ mod tests {
         assert_eq!(StoreFile::of(&action(key)), StoreFile::Action(key));
         assert_eq!(StoreFile::of(&result(key)), StoreFile::Result(key));
         assert_eq!(StoreFile::of(&claim(key)), StoreFile::Claim(key));
+        assert_eq!(StoreFile::of(&dropped(object)), StoreFile::Dropped(object));
+        assert_eq!(StoreFile::of(&retention("main")), StoreFile::Retention("main".into()));
         let written = format!("{}-0", Owner::current().prefix());
         assert_eq!(StoreFile::of(&format!("{TMP}/{written}")), StoreFile::Temporary);
         assert_eq!(StoreFile::of(&format!("{VIEWS}/main/images/{HIDDEN}{written}")), StoreFile::Temporary);

@@ -19,6 +19,8 @@
 //! steps/                          weights after single training steps; may be lost at any time
 //! cache/                          entries that save work and may be lost at any time
 //! quarantine/                     files that `verify` moved out of the way
+//! dropped/ab/<object>.json        notes on objects that were removed and can be recomputed
+//! retention/<evolution>.json      settings of what an evolution's finished rounds keep
 //! tmp/                            files being written
 //! ```
 //!
@@ -45,6 +47,7 @@ mod posix;
 mod process;
 mod refs;
 mod result;
+mod retention;
 mod step_weights;
 mod verify;
 mod workers;
@@ -73,6 +76,7 @@ pub use self::posix::sync_folder;
 pub use self::process::{Process, host_name};
 pub use self::refs::{Ref, RefUpdate, is_name};
 pub use self::result::{Counts, Output, RunInfo, StageResult};
+pub use self::retention::DropNote;
 pub use self::step_weights::StepWeights;
 pub use self::verify::{StoreProblem, StoreProblemKind, VerifyDepth, VerifyReport};
 pub use self::workers::{ShardNote, WorkerNote, WorkerRole, WorkerSign, WorkerState};
@@ -297,8 +301,9 @@ impl Store {
         Ok(Some(result))
     }
 
-    /// Reads the result of an action if all its outputs exist with the recorded size. A damaged
-    /// result counts as missing, and [`publish_result`](Self::publish_result) replaces it.
+    /// Reads the result of an action if all its outputs exist with the recorded size, or were
+    /// dropped because they can be recomputed. A damaged result counts as missing, and
+    /// [`publish_result`](Self::publish_result) replaces it.
     ///
     /// Touches the result, its action and its outputs, so that `gc` keeps them for a grace period.
     pub fn result_with_outputs(&self, key: ActionKey) -> Result<Option<StageResult>, StoreError> {
@@ -330,15 +335,19 @@ impl Store {
         };
         for input in &action.inputs {
             self.backend.touch(&input.object.name())?;
-            if self.backend.head(&input.object.name())?.is_none() {
+            if self.backend.head(&input.object.name())?.is_none() && !self.has_drop_note(input.object)? {
                 return Ok(None);
             }
         }
         Ok(Some(result))
     }
 
+    /// Whether an output exists with its recorded size, or was dropped.
     fn has_output(&self, output: &Output) -> Result<bool, StoreError> {
-        Ok(self.backend.head(&output.object.name())?.is_some_and(|e| e.is_file && e.len == output.bytes))
+        match self.backend.head(&output.object.name())? {
+            Some(entry) => Ok(entry.is_file && entry.len == output.bytes),
+            None => self.has_drop_note(output.object),
+        }
     }
 
     /// Publishes the result of an action. The first one wins: if another worker published earlier,
@@ -417,15 +426,17 @@ impl Store {
             )));
         }
         let mut names = Vec::new();
-        for folder in [layout::OBJECTS, layout::RESULTS, layout::ACTIONS] {
+        for folder in [layout::OBJECTS, layout::DROPPED, layout::RESULTS, layout::ACTIONS] {
             for entry in self.backend.list(&format!("{folder}/{}", &prefix[..2]))? {
-                let digest = match StoreFile::of(&entry.name) {
-                    StoreFile::Object(object) => object.digest,
-                    StoreFile::Action(key) | StoreFile::Result(key) => key.0,
+                let (digest, name) = match StoreFile::of(&entry.name) {
+                    StoreFile::Object(object) => (object.digest, entry.name),
+                    StoreFile::Dropped(object) => (object.digest, object.name()),
+                    StoreFile::Action(key) | StoreFile::Result(key) => (key.0, entry.name),
                     _ => continue,
                 };
-                if digest.hex().starts_with(prefix) {
-                    names.push(entry.name);
+                // An object that was recomputed has a note as well.
+                if digest.hex().starts_with(prefix) && !names.contains(&name) {
+                    names.push(name);
                 }
             }
         }

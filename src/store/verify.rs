@@ -13,6 +13,7 @@ use super::error::StoreError;
 use super::key::ActionKey;
 use super::layout::{self, ObjectId, StoreFile};
 use super::result::StageResult;
+use super::retention::DropNote;
 use super::{Digest, Store, StoreFormat, cache, checksum};
 
 /// The depth of a verification.
@@ -60,6 +61,10 @@ pub struct VerifyReport {
     pub leftovers: u64,
     /// Number of files that were already in the quarantine.
     pub in_quarantine: u64,
+    /// Number of objects that were dropped and can be recomputed. They are no problem.
+    pub dropped: u64,
+    /// Their total size in bytes.
+    pub dropped_bytes: u64,
     /// Problems, sorted by file name.
     pub problems: Vec<StoreProblem>,
 }
@@ -71,6 +76,8 @@ struct Graph {
     actions: BTreeMap<ActionKey, Action>,
     results: BTreeMap<ActionKey, StageResult>,
     refs: BTreeMap<(String, String), BTreeMap<u32, ActionKey>>,
+    /// Sizes of objects that were dropped at some time.
+    dropped: BTreeMap<ObjectId, u64>,
 }
 
 /// Parsed content of a file that refers to others.
@@ -78,6 +85,7 @@ enum Content {
     Action(Action),
     Result(StageResult),
     Ref(super::Ref),
+    Dropped(DropNote),
     Opaque,
 }
 
@@ -130,6 +138,8 @@ impl Store {
             }
         }
         self.check_format(&mut report, quarantine)?;
+        let dropped = graph.dropped.iter().filter(|(object, _)| !graph.sizes.contains_key(object));
+        (report.dropped, report.dropped_bytes) = dropped.fold((0, 0), |(n, sum), (_, bytes)| (n + 1, sum + bytes));
         let known: BTreeSet<String> = report.problems.iter().map(|p| p.name.clone()).collect();
         for problem in graph.find_missing() {
             // Report a damaged file once, however many files refer to it. A file that another
@@ -145,7 +155,14 @@ impl Store {
 
     /// Checks again whether a file reported missing is still missing.
     fn is_still_missing(&self, problem: &StoreProblem) -> Result<bool, StoreError> {
-        Ok(problem.kind != StoreProblemKind::Missing || self.backend.head(&problem.name)?.is_none())
+        if problem.kind != StoreProblemKind::Missing {
+            return Ok(true);
+        }
+        match StoreFile::of(&problem.name) {
+            // Another process may have dropped it after the notes were listed.
+            StoreFile::Object(object) if self.is_dropped(object)? => Ok(false),
+            _ => Ok(self.backend.head(&problem.name)?.is_none()),
+        }
     }
 
     /// Checks one file on its own.
@@ -181,6 +198,13 @@ impl Store {
                 Err(e) => Err(damaged(e)),
             },
             StoreFile::Ref(..) => self.read_ref(&entry.name).map(Content::Ref).map_err(damaged),
+            StoreFile::Dropped(object) => {
+                self.read_drop_note(&entry.name, *object).map(Content::Dropped).map_err(damaged)
+            }
+            StoreFile::Retention(_) => {
+                let intact = checksum::verify_checksum::<serde_json::Value>(&entry.name, &read()?);
+                intact.map(|_| Content::Opaque).map_err(damaged)
+            }
             StoreFile::Claim(_) => {
                 let bytes = read()?;
                 let intact = bytes.is_empty() || checksum::verify_checksum::<Lease>(&entry.name, &bytes).is_ok();
@@ -254,6 +278,9 @@ impl Graph {
             (StoreFile::Ref(..), Content::Ref(r)) => {
                 self.refs.entry((r.evolution, r.name)).or_default().insert(r.sequence, r.result);
             }
+            (StoreFile::Dropped(object), Content::Dropped(note)) => {
+                self.dropped.insert(*object, note.bytes);
+            }
             _ => {}
         }
     }
@@ -267,6 +294,7 @@ impl Graph {
         for (key, result) in &self.results {
             for output in &result.outputs {
                 match self.sizes.get(&output.object) {
+                    None if self.dropped.contains_key(&output.object) => {}
                     None => add(
                         output.object.name(),
                         StoreProblemKind::Missing,
@@ -293,7 +321,8 @@ impl Graph {
                     format!("{} is its result", layout::result(*key)),
                 ),
                 Some(action) => {
-                    for input in action.inputs.iter().filter(|i| !self.sizes.contains_key(&i.object)) {
+                    let is_missing = |object| !self.sizes.contains_key(object) && !self.dropped.contains_key(object);
+                    for input in action.inputs.iter().filter(|i| is_missing(&i.object)) {
                         let detail = format!("{} reads it", layout::action(*key));
                         add(input.object.name(), StoreProblemKind::Missing, detail);
                     }

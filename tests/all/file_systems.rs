@@ -273,7 +273,7 @@ fn a_view_that_cannot_be_linked_is_copied() {
 fn views_on_another_disk_are_copied() {
     let (place, expected) = filled(20);
     place.ingest();
-    assert!(place.json(&["status", "--space"])["room"].get("views").is_none(), "hard links take no space");
+    assert!(place.json(&["status", "--space"])["uses"].get("copies in views").is_none(), "hard links take no space");
     fs::remove_dir_all(place.store()).unwrap();
     let faults = [("FAULT_LINK", EXDEV), ("FAULT_RENAME_VIEW", EXDEV)];
     // Several processes write the same views at once.
@@ -283,7 +283,7 @@ fn views_on_another_disk_are_copied() {
     let views = place.files("views");
     let is_copy = |view: &PathBuf| fs::metadata(view).unwrap().nlink() == 1 && view.extension().is_some();
     assert!(!views.is_empty() && views.iter().all(is_copy), "{views:?}");
-    assert_eq!(place.json(&["status", "--space"])["room"]["views"]["files"], views.len());
+    assert_eq!(place.json(&["status", "--space"])["uses"]["copies in views"]["files"], views.len());
     // Any other error of the rename is one of the command, and leaves no copy behind.
     fs::remove_dir_all(place.store().join("views")).unwrap();
     let message = fail(&place, &["ingest", "source"], &[("FAULT_LINK", EXDEV), ("FAULT_RENAME_VIEW", ENOSPC)]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use visplay::tables::{self, AnswerRow, CurriculumRow, QuestionRow, RejectRow, RewardRow, Role, TableRow, VoteRow};
 
-use crate::rounds::{evolve, place, report};
+use crate::rounds::{PIPELINE, evolve, place, report};
 use crate::support::{Workspace, stderr_of};
 
 /// Returns the rows of a table of round 1.
@@ -17,6 +17,8 @@ fn rows<R: TableRow>(place: &Workspace) -> Vec<R> {
 
 fn place_with_round() -> Workspace {
     let place = place();
+    // The lineage of a sample leads to the next checkpoint, so none of them is dropped.
+    std::fs::write(place.path().join("p.toml"), format!("{PIPELINE}[retention]\ncheckpoints = \"weights\"\n")).unwrap();
     report(&evolve(&place, "store", &["1", "--images", "source"]).output().unwrap());
     place
 }

@@ -45,6 +45,7 @@ mod random;
 mod reference_ops;
 mod replay;
 mod rescore;
+mod retention;
 mod rewards;
 mod round_crash;
 mod round_input;

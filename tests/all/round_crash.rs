@@ -35,14 +35,14 @@ impl Dice {
 }
 
 /// Returns the files below a folder of a store, by their names within the store.
-fn files(place: &Workspace, store: &str, folder: &str) -> BTreeMap<String, PathBuf> {
+pub fn files(place: &Workspace, store: &str, folder: &str) -> BTreeMap<String, PathBuf> {
     let root = place.path().join(store);
     let walk = walkdir::WalkDir::new(root.join(folder)).into_iter().flatten().filter(|e| e.file_type().is_file());
     walk.map(|e| (e.path().strip_prefix(&root).unwrap().to_string_lossy().into_owned(), e.into_path())).collect()
 }
 
 /// Returns the outputs, counts and inputs of every result.
-fn results(place: &Workspace, store: &str) -> BTreeMap<String, Value> {
+pub fn results(place: &Workspace, store: &str) -> BTreeMap<String, Value> {
     let read = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
     let outcome_of = |(name, path): (String, PathBuf)| {
         let result = read(&path);
@@ -53,12 +53,12 @@ fn results(place: &Workspace, store: &str) -> BTreeMap<String, Value> {
 }
 
 /// Returns the result that each ref of a store names.
-fn refs(place: &Workspace, store: &str) -> BTreeMap<String, Value> {
+pub fn refs(place: &Workspace, store: &str) -> BTreeMap<String, Value> {
     let read = |path: PathBuf| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
     files(place, store, "refs").into_iter().map(|(name, path)| (name, read(path)["result"].clone())).collect()
 }
 
-fn verify(place: &Workspace, store: &str) -> (i32, BTreeSet<String>) {
+pub fn verify(place: &Workspace, store: &str) -> (i32, BTreeSet<String>) {
     let mut command = Command::new(VISPLAY);
     command.args(["verify", "--full", "--json", "--store", store]).current_dir(place.path());
     let output = command.output().unwrap();
@@ -77,7 +77,7 @@ fn run_round(place: &Workspace, store: &str, threads: &str) -> Value {
 }
 
 /// Checks that a store is valid and has the same results and refs as another one.
-fn assert_same_results(place: &Workspace, store: &str, other: &str) {
+pub fn assert_same_results(place: &Workspace, store: &str, other: &str) {
     let (these, those) = (results(place, store), results(place, other));
     assert_eq!(these.keys().collect::<Vec<_>>(), those.keys().collect::<Vec<_>>());
     for (name, result) in &these {

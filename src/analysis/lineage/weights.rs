@@ -106,20 +106,26 @@ pub(super) fn read_step_metrics(catalogue: &Catalogue<'_>, entry: &StoredResult)
         "loss": row.and_then(|row| row.loss),
         "gradient": row.and_then(|row| row.grad_norm),
         "samples": row.map(|row| row.samples),
-        "kept": entry.result.outputs_of("weights").next().is_some(),
+        "kept": has_weights(catalogue, entry),
     }))
+}
+
+/// Whether the store has the weights after a step. Those of most checkpoints are dropped once the
+/// round is finished.
+fn has_weights(catalogue: &Catalogue<'_>, entry: &StoredResult) -> bool {
+    let mut weights = entry.result.outputs_of("weights").peekable();
+    weights.peek().is_some() && weights.all(|output| catalogue.store.has_object(output).unwrap_or(false))
 }
 
 /// Returns the first step from `from` on with stored weights, and the names of the trained model.
 pub(super) fn find_next_checkpoint(catalogue: &Catalogue<'_>, from: &StoredResult) -> Value {
-    let is_kept = |entry: &StoredResult| entry.result.outputs_of("weights").next().is_some();
     let next = |entry: &StoredResult| {
         let key = entry.result.action.to_string();
         let after = catalogue.find_derived(entry.result.action, "update").into_iter();
         after.into_iter().find(|after| after.action.parameters.get("previous").and_then(Value::as_str) == Some(&key))
     };
     let steps: Vec<&StoredResult> = std::iter::successors(Some(from), |&entry| next(entry)).collect();
-    let kept = steps.iter().find(|entry| is_kept(entry));
+    let kept = steps.iter().find(|entry| has_weights(catalogue, entry));
     let kept = kept.map(|entry| json!({"step": training_step(&entry.action), "action": entry.result.action}));
     let last = steps.last().copied().unwrap_or(from);
     let named = catalogue.find_derived(last.result.action, "model.assemble");

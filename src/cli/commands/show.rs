@@ -147,6 +147,13 @@ fn show_result(store: &Store, key: ActionKey, r: Option<&Ref>, ui: &Ui) -> Resul
 }
 
 fn show_object(store: &Store, object: ObjectId, rows: usize, ui: &Ui) -> Result<()> {
+    if let Some(note) = store.drop_note(object)? {
+        if ui.json {
+            return ui.result_json(&json!({"object": object, "bytes": note.bytes, "dropped": note}));
+        }
+        let (bytes, when, host) = (format::bytes(note.bytes), format::time(note.dropped_ms), note.process.host);
+        return ui.result(format!("{object}: {bytes}, dropped {when} UTC on {host}; `visplay replay` recomputes it"));
+    }
     let bytes = store.read_object(object)?;
     let size = bytes.len() as u64;
     match object.kind {

@@ -1,31 +1,31 @@
 //! `visplay status`: an overview of the store.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::args::StoreArgs;
+use crate::cli::output::space_table;
 use crate::cli::output::under_way::UnderWay;
 use crate::cli::{CommandError, Result, Ui, format};
 use crate::evolution::{CurrentRound, current_round, ref_name};
-use crate::store::{Ref, Store, StoreFile, now_ms};
+use crate::store::{Ref, Store, now_ms};
 
 /// Show the evolutions of the store, their refs, and the workers of rounds under way.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay status
-  visplay status --watch 30           again every 30 seconds
-  visplay status --space              also the disk space in use, which takes longer
+  visplay status --watch 30        show the rounds under way again every 30 seconds
+  visplay status --space           list what the space is used for (reads every result)
   visplay status --json | jq .refs")]
 pub struct StatusArgs {
     /// Show the rounds under way again and again, after this number of seconds, until none is left.
     /// Ends with exit code 1 if work is left and nobody does it.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     watch: Option<u64>,
-    /// Show the disk space in use. Every file of the store is looked at.
+    /// List what the space of the store is used for: models, checkpoints, images, tables and so on.
     #[arg(long)]
     space: bool,
     #[command(flatten)]
@@ -38,13 +38,17 @@ pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<()> {
     if let Some(seconds) = args.watch {
         return watch(&store, Duration::from_secs(seconds), ui);
     }
+    if args.space {
+        return space_table::print(&store, ui);
+    }
     let heads = heads(&store)?;
-    let usage = args.space.then(|| disk_usage(&store)).transpose()?;
     let under_way = UnderWay::read(&store)?;
     if ui.json {
         let refs: Result<Vec<Value>> = heads.iter().map(|r| describe(&store, r)).collect();
         let current = current(&store, &heads)?;
-        return ui.result_json(&json!({"store": store.root(), "refs": refs?, "current": current, "under_way": under_way.json(), "room": usage}));
+        return ui.result_json(
+            &json!({"store": store.root(), "refs": refs?, "current": current, "under_way": under_way.json()}),
+        );
     }
     if heads.is_empty() {
         ui.result(format!("{} is empty; `visplay ingest FOLDER` adds images", store.root().display()))?;
@@ -63,14 +67,7 @@ pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<()> {
             ui.result(format!("{evolution}: {current}"))?;
         }
     }
-    under_way.print(ui)?;
-    let Some(usage) = usage else { return Ok(()) };
-    let total: u64 = usage.values().map(|k| k.bytes).sum();
-    let kinds: Vec<String> = usage
-        .iter()
-        .map(|(kind, k)| format!("{kind} {} ({})", format::count(k.files), format::bytes(k.bytes)))
-        .collect();
-    ui.result(format!("{}: {}: {}", store.root().display(), format::bytes(total), kinds.join(", ")))
+    under_way.print(ui)
 }
 
 /// Shows the rounds under way again and again until none is left.
@@ -139,35 +136,4 @@ fn describe(store: &Store, r: &Ref) -> Result<Value> {
         "figures": result.as_ref().map(|x| &x.statistics),
         "bytes": result.map(|x| x.outputs.iter().map(|o| o.bytes).sum::<u64>()),
     }))
-}
-
-/// Number and size of the files of one kind.
-#[derive(Debug, Default, serde::Serialize)]
-struct DiskUsage {
-    files: u64,
-    bytes: u64,
-}
-
-fn disk_usage(store: &Store) -> Result<BTreeMap<&'static str, DiskUsage>> {
-    let mut usage: BTreeMap<&'static str, DiskUsage> = BTreeMap::new();
-    for entry in store.files()? {
-        let kind = match StoreFile::of(&entry.name) {
-            StoreFile::Object(_) => "objects",
-            StoreFile::Action(_) | StoreFile::Result(_) => "actions and results",
-            StoreFile::Claim(_) => "claims",
-            StoreFile::Temporary => "temporary files",
-            StoreFile::Cache => "cache",
-            StoreFile::Worker | StoreFile::Job | StoreFile::Log => "notes and logs",
-            StoreFile::StepWeights => "weights of steps",
-            StoreFile::Quarantined => "quarantine",
-            // A hard link to an object takes no space of its own, a copy does.
-            StoreFile::View if std::fs::symlink_metadata(&entry.path).is_ok_and(|meta| meta.nlink() == 1) => "views",
-            StoreFile::View | StoreFile::Format | StoreFile::Ref(..) => continue,
-            StoreFile::Foreign => "foreign files",
-        };
-        let kind = usage.entry(kind).or_default();
-        kind.files += 1;
-        kind.bytes += entry.len;
-    }
-    Ok(usage)
 }

@@ -42,6 +42,8 @@ pub fn cmd_verify(args: &VerifyArgs, ui: &Ui) -> Result<()> {
             "bytes": report.bytes,
             "leftovers": report.leftovers,
             "in_quarantine": report.in_quarantine,
+            "dropped": report.dropped,
+            "dropped_bytes": report.dropped_bytes,
             "problems": report.problems,
         }))?;
     } else {
@@ -66,6 +68,10 @@ pub fn cmd_verify(args: &VerifyArgs, ui: &Ui) -> Result<()> {
         match report.problems.len() {
             0 => ui.result(format!("{checked} checked: no problems{rest}"))?,
             n => ui.result(format!("{checked} checked: {n} problems{rest}"))?,
+        }
+        if report.dropped > 0 {
+            let (n, bytes) = (format::count(report.dropped), format::bytes(report.dropped_bytes));
+            ui.result(format!("{n} more objects, {bytes}, were dropped on purpose and can be recomputed"))?;
         }
     }
     match report.problems.len() {

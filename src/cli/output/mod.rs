@@ -6,6 +6,7 @@ pub mod mistaken_files;
 pub mod progress;
 pub mod readers;
 pub mod round_table;
+pub mod space_table;
 pub mod store_log;
 pub mod table_files;
 pub mod ui;

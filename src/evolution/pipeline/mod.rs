@@ -12,6 +12,7 @@ mod lints;
 mod model;
 mod paths;
 mod presets;
+mod retention;
 mod roles;
 mod round;
 mod section;
@@ -29,6 +30,7 @@ pub use self::gates::{Gates, Thresholds};
 pub use self::ingest::Ingest;
 pub use self::model::{ComputeDtype, Model, Prompts};
 use self::paths::resolve;
+pub use self::retention::{CheckpointRetention, ModelRetention, Retention};
 pub use self::roles::{Questioner, Reasoner, SamplingSection, Updates};
 pub use self::round::{EvaluationSection, Round};
 use self::validate::first_invalid_value;
@@ -95,6 +97,9 @@ pub struct Pipeline {
     /// Size and seed of a round.
     #[serde(default)]
     pub round: Round,
+    /// Models and checkpoints that finished rounds keep.
+    #[serde(default)]
+    pub retention: Retention,
     #[serde(skip)]
     pub(super) source: PipelineSource,
 }

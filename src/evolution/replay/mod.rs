@@ -18,21 +18,17 @@ pub use self::targets::{ReplayTarget, RoundPart};
 
 use self::divergence::describe_divergence;
 use self::targets::{Targets, find_targets};
-use super::context::{EvolutionContext, PinnedInputs};
-use super::finished::{SETTINGS, finished_round, read_report};
+use super::context::EvolutionContext;
 use super::pipeline::Pipeline;
 use super::round;
-use super::settings::apply;
-use super::stored_inputs::{has_used, raw_prompt, stored_prompt, upstream_result};
+use super::stored_round::{StoredRound, upstream_of};
 use super::{EvolutionError, Result};
 use crate::analysis::compare::{self, ComparisonResult};
 use crate::random::Seed;
 use crate::stages::ingest::{INGEST, replay_ingest};
-use crate::stages::model::{CHECKPOINT, IMPORT, import, is_emptied, store_companions};
-use crate::stages::role_prompt::RolePrompt;
+use crate::stages::model::{IMPORT, import, is_emptied, store_companions};
 use crate::stages::{Interrupt, Progress, Runner, StageError};
 use crate::store::{ActionKey, Output, StageResult, Store, StoreError, scratch_folder};
-use crate::tables::Role;
 
 /// The parameters of a replay.
 pub struct ReplayRequest<'a> {
@@ -139,14 +135,6 @@ fn leave_out_lost_base(request: &ReplayRequest<'_>, results: &mut Vec<TargetResu
     Ok(())
 }
 
-/// A stored round.
-#[derive(Debug, Clone)]
-struct StoredRound {
-    evolution: String,
-    number: u32,
-    result: StageResult,
-}
-
 /// A stored result to recompute.
 #[derive(Debug, Clone)]
 struct TargetResult {
@@ -211,7 +199,9 @@ impl Replayer<'_> {
             Some(recomputed) => {
                 let read_stored = |output: &Output| self.request.store.read_object(output.object);
                 let read_recomputed = |output: &Output| store.read_object(output.object);
-                (compare::compare_results(&target.result, &recomputed, read_stored, read_recomputed), None)
+                let is_dropped = |output: &Output| self.request.store.is_dropped(output.object).unwrap_or(false);
+                let sides = (read_stored, read_recomputed);
+                (compare::compare_results(&target.result, &recomputed, sides, is_dropped), None)
             }
             None => {
                 let reason = end_reason.unwrap_or("the replayed round does not request it");
@@ -244,58 +234,9 @@ impl Replayer<'_> {
 
     /// Runs a stored round again with its own inputs and settings.
     fn replay_round(&self, round: &StoredRound, runner: &Runner<'_>) -> Result<()> {
-        let store = self.request.store;
-        let action = store.action(round.result.action)?;
-        let report = read_report(store, &round.result)?;
-        let lost = || StageError::missing_part(format!("the action of a round of {}", round.evolution), SETTINGS);
-        let settings = action.parameters.get(SETTINGS).ok_or_else(lost)?;
-        let mut pipeline = apply(settings, &report.gates, self.request.pipeline)?;
-        pipeline.evolution.clone_from(&round.evolution);
-        let pinned = PinnedInputs {
-            questioner_prompt: self.read_prompt(round, Role::Questioner)?,
-            reasoner_prompt: self.read_prompt(round, Role::Reasoner)?,
-            base: upstream_of(store, &round.result, IMPORT)?,
-            companions: upstream_result(store, &round.result, CHECKPOINT)?,
-            images: upstream_of(store, &round.result, INGEST)?,
-        };
-        let mut before = Vec::new();
-        for number in 1..round.number {
-            before.extend(finished_round(runner.store, &round.evolution, number)?);
-        }
-        let context = EvolutionContext::from_pinned(&pipeline, runner, pinned)?;
-        round::run(&context, round.number, &before, None).map(|_| ())
+        let (store, current) = (self.request.store, self.request.pipeline);
+        let pipeline = round.pipeline(store, current)?;
+        let context = EvolutionContext::from_pinned(&pipeline, runner, round.inputs(store, current)?)?;
+        round::run(&context, round.number, &round.before(runner.store)?, None).map(|_| ())
     }
-
-    /// Returns the prompt of a role in a round: the stored one, or, for a round that stored none,
-    /// that of the file, which must not have changed.
-    fn read_prompt(&self, round: &StoredRound, role: Role) -> Result<RolePrompt> {
-        if let Some(prompt) = stored_prompt(self.request.store, &round.result, role)? {
-            return Ok(prompt);
-        }
-        // It must be one of those that the round's samples were drawn with.
-        let (pipeline, store) = (self.request.pipeline, self.request.store);
-        if let Some(prompt) = raw_prompt(pipeline, store, &round.result, role)? {
-            return Ok(prompt);
-        }
-        let prompt = pipeline.prompt(role)?;
-        if has_used(store, &round.result, &prompt)? {
-            return Ok(prompt);
-        }
-        let problem = format!("this template ({}) is not the one that the round used; restore that one", prompt.id);
-        let key = if role == Role::Questioner { "prompts.questioner" } else { "prompts.reasoner" };
-        Err(pipeline.source.error(key, problem).into())
-    }
-}
-
-/// Returns the first upstream result of a stage.
-fn upstream_of(store: &Store, result: &StageResult, stage: &str) -> Result<StageResult> {
-    for &key in &result.upstream {
-        if store.action(key)?.stage == stage
-            && let Some(upstream) = store.result(key)?
-        {
-            return Ok(upstream);
-        }
-    }
-    Err(StageError::missing_part(format!("the result {}", result.action), format!("input from the stage `{stage}`"))
-        .into())
 }

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::finished::{ROUND, SETTINGS, ref_name};
 use super::super::seeds::SeedPurpose;
+use super::super::stored_round::StoredRound;
 use super::super::{EvolutionError, Result};
-use super::{StoredRound, TargetResult};
+use super::TargetResult;
 use crate::stages::StageError;
 use crate::stages::answers::ANSWERS;
 use crate::stages::curriculum::CURRICULUM;
@@ -262,7 +263,7 @@ fn find_by_digest(store: &Store, prefix: &str) -> Result<Targets> {
         }
         _ => BTreeSet::new(),
     };
-    let mut rounds = list_rounds(store)?;
+    let mut rounds = StoredRound::list(store)?;
     // An object may be in the results of many rounds; the first of them computed it.
     rounds.sort_by_key(|round| (round.number, round.result.run.began_ms));
     for round in rounds {
@@ -287,17 +288,6 @@ fn find_by_digest(store: &Store, prefix: &str) -> Result<Targets> {
     Err(lookup_error(format!(
         "`{prefix}` belongs to no finished round and to no images table, which a replay takes its settings from"
     )))
-}
-
-/// Returns every finished round.
-fn list_rounds(store: &Store) -> Result<Vec<StoredRound>> {
-    let mut rounds = Vec::new();
-    for r in store.refs()? {
-        if let (Some((number, "round")), Some(result)) = (r.round_part(), store.result(r.result)?) {
-            rounds.push(StoredRound { evolution: r.evolution, number, result });
-        }
-    }
-    Ok(rounds)
 }
 
 /// Returns the images table that some results of an ingest are part of.

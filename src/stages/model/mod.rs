@@ -153,6 +153,24 @@ impl StoredModel {
         Weights::open_files(files.collect::<Result<_>>()?, config).map_err(StageError::model)
     }
 
+    /// Returns the objects of its weights.
+    pub fn weights(&self) -> &[Output] {
+        &self.weights
+    }
+
+    /// Whether the store has its weights. Those of an earlier round may have been dropped.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn has_weights(&self, store: &Store) -> Result<bool> {
+        for output in &self.weights {
+            if !store.has_object(output)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Reads the tensors, in the dtypes in which they are stored.
     ///
     /// # Errors

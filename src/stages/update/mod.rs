@@ -3,7 +3,8 @@
 //!
 //! Checkpoints are stored at a fixed interval of steps and after the last step. Weights between two
 //! checkpoints are recomputed from the earlier one and the stored samples; nothing is sampled
-//! twice.
+//! twice. The weights of a checkpoint that was dropped are recomputed in the same way from the
+//! nearest one that the store still has, or from the model that the training started from.
 
 mod metrics;
 mod rollouts;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 pub use self::settings::{TrainedPart, UpdateSettings};
@@ -22,13 +23,13 @@ pub use self::settings::{TrainedPart, UpdateSettings};
 use self::rollouts::RolloutBuilder;
 use super::compute_identity::ComputeIdentity;
 use super::image_set::ImageSet;
-use super::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, WEIGHTS};
+use super::model::{LoadedModel, ModelAssets, ModelHandle, StoredModel, WEIGHTS, store_weights};
 use super::role_prompt::RolePrompt;
-use super::training_state::{TrainingInit, TrainingState, UPDATES};
+use super::training_state::{TrainingInit, TrainingState, UPDATES, has_state};
 use super::{Result, Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, schema};
 use crate::ids::{ModelId, QuestionId};
 use crate::random::Seed;
-use crate::store::{Action, ActionKey, Counts, Process, StageResult, Store, StoreError};
+use crate::store::{Action, ActionKey, Counts, Output, Process, StageResult, Store, StoreError};
 use crate::tables::{AnswerRow, MetricRow, QuestionRow, RewardRow, Role, TableRow};
 use crate::training::TrainingError;
 use crate::training::grpo_step::{GrpoStepReport, grpo_step};
@@ -40,6 +41,9 @@ pub const UPDATE: &str = "update";
 const VERSION: u32 = 1;
 /// Time that the process with the weights in memory has to begin the next step before others do.
 const TRAINER_HEAD_START: Duration = Duration::from_secs(10);
+
+/// Reads the tensors of a model by name.
+pub type TensorReader<'a> = Box<dyn Fn() -> Result<HashMap<String, Tensor>> + Send + Sync + 'a>;
 
 /// Everything that the training of a role depends on, except its samples and rewards.
 pub struct TrainingSpec<'a> {
@@ -57,6 +61,8 @@ pub struct TrainingSpec<'a> {
     pub ops: Ops,
     /// Model to start from.
     pub base: &'a StoredModel,
+    /// Reads the tensors of that model, which may have been dropped.
+    pub base_tensors: TensorReader<'a>,
     /// Parts of the model besides its weights.
     pub assets: Arc<ModelAssets>,
     /// Images of the samples.
@@ -245,29 +251,19 @@ impl<'a> TrainingChain<'a> {
     /// Advances the weights in memory to those after `step` steps.
     fn advance<'l>(&self, state: &'l mut Option<TrainingState>, step: u32) -> Result<&'l mut TrainingState> {
         let steps_done = self.steps_done().clone();
-        let has_weights = |chain_step: &ChainStep| {
-            chain_step.result.as_ref().is_some_and(|result| result.outputs_of(WEIGHTS).next().is_some())
-        };
-        let nearest = steps_done.iter().take(step as usize).rposition(has_weights).map(|i| i as u32 + 1);
-        // The weights in memory are usable unless they are too far ahead or a checkpoint is nearer.
-        let usable = state.as_ref().is_some_and(|state| state.step <= step && nearest.is_none_or(|n| n <= state.step));
-        if !usable {
-            let training = &self.training;
-            let tensors = training.base.tensors(self.store)?;
-            let init = TrainingInit {
-                trained: training.settings.trained(),
-                optimizer: training.settings.optimizer(),
-                reference: training.settings.beta > 0.0,
-                dtype: training.dtype,
-                device: training.device,
-                ops: training.ops,
-                seed: training.seed,
-            };
-            let mut fresh = TrainingState::start(&training.assets, &tensors, init)?;
-            if let Some((n, result)) = nearest.and_then(|n| Some((n, steps_done[n as usize - 1].result.as_ref()?))) {
-                fresh.resume(self.store, result, n)?;
+        let before = &steps_done[..steps_done.len().min(step as usize)];
+        let mut checkpoints = Vec::new();
+        for (n, chain_step) in (1..).zip(before) {
+            // Weights in memory are newer than the checkpoints before them.
+            let is_newer = state.as_ref().is_none_or(|state| state.step > step || state.step < n);
+            match &chain_step.result {
+                Some(result) if is_newer && has_state(self.store, result)? => checkpoints.push((n, result)),
+                _ => {}
             }
-            *state = Some(fresh);
+        }
+        // The weights in memory are usable unless they are too far ahead or a checkpoint is nearer.
+        if state.as_ref().is_none_or(|state| state.step > step) || !checkpoints.is_empty() {
+            *state = Some(self.load(checkpoints.into_iter().rev())?);
         }
         let state = state.as_mut().ok_or_else(|| StageError::Internal("there are no weights in memory".into()))?;
         while state.step < step {
@@ -275,6 +271,82 @@ impl<'a> TrainingChain<'a> {
             self.apply(state, steps_done.get(state.step as usize).ok_or_else(missing)?)?;
         }
         Ok(state)
+    }
+
+    /// Loads the weights of the first of some checkpoints, given with the number of steps before
+    /// each; without any, the weights that the training started from.
+    fn load<'r>(&self, checkpoints: impl Iterator<Item = (u32, &'r StageResult)>) -> Result<TrainingState> {
+        let training = &self.training;
+        let tensors = (training.base_tensors)()?;
+        let init = TrainingInit {
+            trained: training.settings.trained(),
+            optimizer: training.settings.optimizer(),
+            reference: training.settings.beta > 0.0,
+            dtype: training.dtype,
+            device: training.device,
+            ops: training.ops,
+            seed: training.seed,
+        };
+        let mut state = TrainingState::start(&training.assets, &tensors, init)?;
+        for (n, result) in checkpoints {
+            match state.resume(self.store, result, n) {
+                // Another process has just finished the round and dropped the checkpoint.
+                Err(StageError::Store(StoreError::Missing { .. })) => {}
+                resumed => {
+                    resumed?;
+                    break;
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// Takes over the steps of a stored training up to its last one, as if they had just been done.
+    ///
+    /// # Errors
+    /// A step, or a result that it was computed from, is missing from the store.
+    pub fn take_over(&self, last: &StageResult) -> Result<()> {
+        let read = |key: ActionKey| self.store.result(key)?.ok_or_else(|| StageError::lost_result(key));
+        let (mut steps, mut next) = (Vec::new(), Some(last.clone()));
+        while let Some(result) = next {
+            let previous = self.store.action(result.action)?.parameters.remove("previous").unwrap_or_default();
+            let previous: Option<ActionKey> = serde_json::from_value(previous)
+                .map_err(|e| StageError::malformed(format!("the action {}", result.action), e))?;
+            let sources = result.upstream.iter().filter(|key| Some(**key) != previous);
+            let mut samples = sources.map(|&key| read(key)).collect::<Result<Vec<_>>>()?;
+            let lacks = || StageError::missing_part(format!("the step {}", result.action), "rewards");
+            let rewards = samples.pop().ok_or_else(lacks)?;
+            steps.push(ChainStep { samples, rewards, result: Some(result) });
+            next = previous.map(read).transpose()?;
+        }
+        steps.reverse();
+        *self.steps_done() = steps;
+        Ok(())
+    }
+
+    /// Recomputes the weights after the steps done, stores them and returns their objects.
+    ///
+    /// # Errors
+    /// A step fails, the store fails, or the command is interrupted.
+    pub fn recompute(&self, runner: &Runner<'_>) -> Result<Vec<Output>> {
+        let (mut state, steps) = (self.state(), self.steps());
+        let mut first = 0;
+        for (n, chain_step) in (1..).zip(self.steps_done().iter()) {
+            if let Some(result) = &chain_step.result
+                && has_state(self.store, result)?
+            {
+                first = n;
+            }
+        }
+        runner.progress.begin("recomputing weights that were dropped", u64::from(steps - first));
+        for step in first..=steps {
+            runner.interrupt.check()?;
+            self.advance(&mut state, step)?;
+            runner.progress.advance(u64::from(step > first));
+        }
+        runner.progress.end();
+        let state = state.as_ref().ok_or_else(|| StageError::Internal("there are no weights in memory".into()))?;
+        store_weights(self.store, &self.training.assets.config, &Snapshot(&state.weights))
     }
 
     /// Applies the updates of one step to the weights in memory.

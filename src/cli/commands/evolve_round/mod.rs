@@ -17,8 +17,8 @@ use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui, exit, format};
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{
-    Announcement, EvolutionError, FinishedRound, PlannedPart, boxed_shares, claim_evolution, curriculum_truth, evolve_round,
-    next_round, plan,
+    Announcement, EvolutionError, FinishedRound, PlannedPart, boxed_shares, claim_evolution, curriculum_truth,
+    evolve_round, next_round, plan,
 };
 use crate::stages::ingest::{IMAGES, IngestRequest, IngestSummary, ingest};
 use crate::stages::{Progress, Runner, StageError, WorkerSpec};
