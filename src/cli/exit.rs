@@ -10,8 +10,10 @@ pub const USAGE: u8 = 2;
 pub const GATE: u8 = 3;
 /// The store is damaged; `visplay verify` lists the damage.
 pub const DAMAGED: u8 = 4;
+/// Another process works on the round already, and this one was asked not to join it.
+pub const UNDER_WAY: u8 = 5;
 /// A source that was named for an ingest has no usable image; what the others gave is stored.
-pub const NO_IMAGE: u8 = 5;
+pub const NO_IMAGE: u8 = 7;
 /// Interrupted by Ctrl-C, SIGTERM or SIGHUP (128 + 2, the shell's convention); the same command
 /// resumes.
 pub const INTERRUPTED: u8 = 130;

@@ -31,7 +31,7 @@ const FLOORS: [&[&str]; 9] = [
     &["analysis"],
     &["stages"],
     &["evolution"],
-    &["checkup"],
+    &["checkup", "cluster"],
     &["cli"],
 ];
 

@@ -21,6 +21,7 @@ macro_rules! commands {
 
 mod audit;
 mod branch;
+mod cancel;
 mod clusters;
 mod completions;
 mod doctor;
@@ -39,6 +40,7 @@ mod scenes;
 mod schema;
 mod show;
 mod status;
+mod submit;
 mod verify;
 mod warm_start;
 mod why;
@@ -50,6 +52,8 @@ use crate::cli::{Result, Ui};
 commands! {
     Ingest(ingest::IngestArgs) => ingest::cmd_ingest,
     EvolveRound(evolve_round::EvolveRoundArgs) => evolve_round::cmd_evolve_round,
+    Submit(submit::SubmitArgs) => submit::cmd_submit,
+    Cancel(cancel::CancelArgs) => cancel::cmd_cancel,
     Branch(branch::BranchArgs) => branch::cmd_branch,
     Status(status::StatusArgs) => status::cmd_status,
     Show(show::ShowArgs) => show::cmd_show,

@@ -58,12 +58,12 @@ pub struct EvolveRoundArgs {
 
 /// The round to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RoundChoice {
+pub(super) enum RoundChoice {
     Next,
     Number(u32),
 }
 
-fn round_choice(text: &str) -> Result<RoundChoice, String> {
+pub(super) fn round_choice(text: &str) -> Result<RoundChoice, String> {
     match text.parse() {
         _ if text == "next" => Ok(RoundChoice::Next),
         Ok(number @ 1..=9999) => Ok(RoundChoice::Number(number)),
