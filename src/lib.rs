@@ -15,9 +15,10 @@
 //! | models, synthetic scenes | [`vlm`], [`scenes`] |
 //! | storage, rewards, images, devices | [`store`], [`tables`], [`reward`], [`imaging`], [`device`] |
 //! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`], [`text_file`], [`input_kind`] |
-//! | the process | [`candle_threads`], [`huge_pages`], [`messages`], [`panics`] |
+//! | the process | [`batch_job`], [`candle_threads`], [`huge_pages`], [`messages`], [`panics`] |
 
 pub mod analysis;
+pub mod batch_job;
 pub mod candle_threads;
 pub mod canonical;
 pub mod checkup;

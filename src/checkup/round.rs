@@ -50,7 +50,7 @@ fn one_round(pipeline: &Pipeline) -> Result<RoundReport> {
     let folder = scratch_folder(&std::env::temp_dir()).map_err(StageError::from)?;
     let store = Store::open_or_create(&folder.path().join("store")).map_err(StageError::from)?;
     let interrupt = Interrupt::default();
-    let runner = Runner { store: &store, progress: &NoProgress, interrupt: &interrupt, dry_run: false };
+    let runner = Runner::new(&store, &NoProgress, &interrupt);
     let (sources, options) = (&pipeline.ingest.sources, pipeline.ingest.options());
     ingest(&IngestRequest { evolution: &pipeline.evolution, sources, column: None, options: &options }, &runner)?;
     let mut done = evolve_round(pipeline, &runner, 1, |_| {})?;

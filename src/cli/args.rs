@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 
-use crate::cli::{CommandError, Result};
+use crate::cli::{CommandError, Result, exit};
+use crate::cluster::{JobOutcome, end_job};
 use crate::device::{DeviceChoice, DeviceClass};
 use crate::evolution::pipeline::Pipeline;
+use crate::messages::write_message;
 use crate::reward::{DiversityScope, QuestionerSettings};
 use crate::store::{Store, is_name};
 use crate::vlm::safetensors_header::StoredType;
@@ -30,6 +32,38 @@ impl StoreArgs {
     pub fn open_or_create(&self) -> Result<Store> {
         Ok(Store::open_or_create(&self.store)?)
     }
+}
+
+/// A cache of objects on this node's own disk.
+#[derive(Debug, Args)]
+pub struct NodeCacheArgs {
+    /// Folder on this node's own disk for copies of objects, such as model weights, which all
+    /// processes of the node then read from the shared file system only once.
+    #[arg(long = "cache", env = "VISPLAY_CACHE", value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Size of this cache; the objects that were not used for the longest time are removed.
+    #[arg(long, value_name = "BYTES", default_value = "100G", value_parser = parse_bytes)]
+    cache_bytes: u64,
+}
+
+impl NodeCacheArgs {
+    /// Returns the store with the cache, if one is named.
+    pub fn apply(&self, store: Store) -> Result<Store> {
+        match &self.folder {
+            Some(folder) => Ok(store.with_node_cache(folder, self.cache_bytes)?),
+            None => Ok(store),
+        }
+    }
+}
+
+/// Parses a number of bytes, such as `1000000`, `500M`, `20G` or `1T` (powers of 1024).
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let (number, shift) = match text.strip_suffix(['K', 'M', 'G', 'T']) {
+        Some(number) => (number, 10 * (1 + "KMGT".find(&text[number.len()..]).unwrap_or(0))),
+        None => (text, 0),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| format!("`{text}` is not a size; write one such as 500M, 20G or 1T"))
 }
 
 /// The pipeline file and the evolution's name.
@@ -124,6 +158,30 @@ impl Dtype {
     }
 }
 
+/// The end of a job of a batch system.
+#[derive(Debug, Args)]
+pub struct JobArgs {
+    /// When drained, put this process's Slurm job back into the queue, at most N times.
+    #[arg(long, value_name = "N")]
+    requeues: Option<u32>,
+}
+
+impl JobArgs {
+    /// Records the end of this process's job in the store, and puts the job back into the queue if
+    /// its work continues. Call it after the work's session has ended.
+    pub fn end(&self, store: &StoreArgs, outcome: Result<()>) -> Result<()> {
+        let (code, message) = outcome.as_ref().map_or_else(|e| (e.code, e.message.as_str()), |()| (exit::DONE, ""));
+        let end = JobOutcome { code, message, continues: code == exit::TO_BE_CONTINUED };
+        // A store that cannot be opened is what the outcome is about.
+        if let Ok(store) = Store::open(&store.store)
+            && let Some(message) = end_job(&store, end, self.requeues)
+        {
+            write_message(&format!("visplay: {message}"));
+        }
+        outcome
+    }
+}
+
 /// The number of worker threads.
 #[derive(Debug, Args)]
 pub struct ThreadArgs {
@@ -157,5 +215,22 @@ pub fn set_diversity(
     match settings.lambda.is_finite() && settings.lambda >= 0.0 {
         true => Ok(()),
         false => Err(CommandError::usage(format!("--lambda is {}; it must be 0 or greater", settings.lambda))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_with_and_without_a_unit() {
+        for (text, bytes) in
+            [("0", 0), ("1000", 1000), ("2K", 2048), ("3M", 3 << 20), ("20G", 20 << 30), ("1T", 1 << 40)]
+        {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "1GB", "99999999999999T", "\u{e9}"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
     }
 }

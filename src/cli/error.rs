@@ -250,6 +250,11 @@ impl From<StageError> for CommandError {
             StageError::Table(e) => e.into(),
             StageError::Device(e) => e.into(),
             StageError::Interrupted => Self::from_chain(exit::INTERRUPTED, &e),
+            StageError::Drained => Self::from_chain(exit::TO_BE_CONTINUED, &e),
+            StageError::SetAside { .. } => Self::from_chain(exit::FAILED, &e).with_hint(
+                "such a shard usually needs more memory than its workers have; give them more, then rerun the command \
+                 with --retry-set-aside",
+            ),
             StageError::NoImage(_) => Self::from_chain(exit::NO_IMAGE, &e),
             StageError::Source { .. }
             | StageError::Read { .. }

@@ -33,7 +33,10 @@ use crate::{candle_threads, panics};
   2    invalid command line or input
   3    a gate stopped the round
   4    the store is damaged
-  5    a source of images has no usable image
+  5    another process works on the round already
+  6    the device of this node cannot be used
+  7    a source of images has no usable image
+  75   drained: the same command continues
   130  interrupted by Ctrl-C, SIGTERM or SIGHUP
 
 Examples:

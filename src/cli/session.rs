@@ -2,13 +2,13 @@
 
 use std::{fs, mem, process, thread};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::cli::output::progress::TerminalProgress;
 use crate::cli::{Ui, exit};
 use crate::messages::write_message;
-use crate::stages::{Interrupt, Runner};
+use crate::stages::{Interrupt, Runner, Worker, WorkerSpec};
 use crate::store::Store;
 
 /// The store, the progress and the interrupt of a command that runs stages.
@@ -24,21 +24,35 @@ impl Session {
         Self { store, progress: TerminalProgress::new(ui), interrupt: listen_for_interrupt() }
     }
 
+    /// Starts a session of a worker, which keeps a log in the store.
+    pub fn of_worker(store: Store, ui: &Ui) -> Self {
+        let mut session = Self::new(store, ui);
+        session.progress.keep_log(&session.store);
+        session
+    }
+
+    /// Shows this process to others until the value is dropped. Use the runner of the worker, so
+    /// that it sees what the stages do.
+    pub fn worker(&self, spec: WorkerSpec) -> Worker<'_> {
+        Worker::start(&self.store, spec, &self.progress, &self.interrupt)
+    }
+
     /// Returns a runner of stages.
     pub fn runner(&self) -> Runner<'_> {
-        Runner { store: &self.store, progress: &self.progress, interrupt: &self.interrupt, dry_run: false }
+        Runner::new(&self.store, &self.progress, &self.interrupt)
     }
 }
 
 /// Turns the first SIGINT (Ctrl-C), SIGTERM or SIGHUP (a closed terminal) into a request to stop; a
-/// second one ends the process immediately. SIGHUP counts once.
+/// second one ends the process immediately. SIGHUP counts once. SIGUSR1, which batch systems send
+/// before the time limit, drains; the second one stops.
 ///
 /// A signal that the parent process ignores, such as SIGHUP under nohup, stays ignored.
 fn listen_for_interrupt() -> Interrupt {
     let interrupt = Interrupt::default();
     let requested = interrupt.clone();
     let ignored = ignored_signals();
-    let stopping = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let stopping = [SIGINT, SIGTERM, SIGHUP, SIGUSR1].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
     // Without a handler the signal ends the process, which is safe too.
     if let Ok(mut signals) = Signals::new(stopping) {
         thread::spawn(move || {
@@ -46,6 +60,15 @@ fn listen_for_interrupt() -> Interrupt {
             for signal in signals.forever() {
                 // A shell and the kernel may both report the end of a terminal.
                 if signal == SIGHUP && mem::replace(&mut has_hung_up, true) {
+                    continue;
+                }
+                if signal == SIGUSR1 {
+                    if requested.is_draining() {
+                        requested.request();
+                    } else {
+                        requested.request_drain();
+                        write_message("visplay: draining: the shard in hand is finished, and no other one is taken");
+                    }
                     continue;
                 }
                 if requested.is_requested() {

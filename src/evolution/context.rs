@@ -198,7 +198,8 @@ impl<'a> EvolutionContext<'a> {
             samples,
             seed: self.seed(purpose),
         };
-        let shards = ListedRows::split(self.runner.store, about, self.shard_rows())?;
+        let tokens = u64::from(samples) * u64::from(sampling.questioner.max_tokens);
+        let shards = ListedRows::split(self.runner.store, about, self.shard_rows(about.len(), tokens))?;
         Ok(self.runner.run(&stage, &shards)?.results)
     }
 
@@ -219,13 +220,21 @@ impl<'a> EvolutionContext<'a> {
         let sampler = self.reasoner_sampler(reasoner, images);
         let upstream: Vec<ActionKey> = upstream.iter().map(|result| result.action).collect();
         let stage = Answers { sampler: &sampler, settings, seed: self.seed(purpose), upstream: &upstream };
-        let shards = ListedRows::split(self.runner.store, questions, self.shard_rows())?;
+        let tokens =
+            (u64::from(settings.samples) + u64::from(settings.greedy)) * u64::from(settings.sampling.max_tokens);
+        let shards = ListedRows::split(self.runner.store, questions, self.shard_rows(questions.len(), tokens))?;
         Ok(self.runner.run(&stage, &shards)?.results)
     }
 
-    /// Returns the number of rows in a shard.
-    pub fn shard_rows(&self) -> usize {
-        self.pipeline.round.shard_rows as usize
+    /// Returns the number of rows in a shard of a stage with `rows` rows, each of which gives at most
+    /// `tokens` tokens. Where shards are sized by tokens, they have about equally many rows.
+    pub fn shard_rows(&self, rows: usize, tokens: u64) -> usize {
+        let round = &self.pipeline.round;
+        if round.shard_tokens == 0 {
+            return round.shard_rows as usize;
+        }
+        let most = usize::try_from(u64::from(round.shard_tokens) / tokens.max(1)).unwrap_or(usize::MAX).max(1);
+        rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
     }
 
     /// Returns the images of a round, in the round's order.

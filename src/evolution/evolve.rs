@@ -9,8 +9,10 @@ use super::round;
 use super::round_state::{DamagedRound, RoundState, round_state};
 use super::settings::changes_since;
 use super::stored_inputs::restore_base_name;
+use super::under_way::{announce_round, withdraw_round};
 use super::{EvolutionError, Result};
 use crate::stages::Runner;
+use crate::store::WorkerRole;
 
 /// Runs every unfinished round up to `round` and returns all rounds in order. `begun` is called
 /// with the number of each round that has to be run.
@@ -36,16 +38,27 @@ pub fn evolve_round(
                 *finished
             }
             RoundState::Damaged(damaged) => {
+                runner.progress.works_on(&pipeline.evolution, number);
                 begun(number);
                 rebuild_damaged(pipeline, runner, number, *damaged, &done)?
             }
             RoundState::Absent => {
+                runner.progress.works_on(&pipeline.evolution, number);
                 begun(number);
-                let opened = match context.take() {
-                    Some(context) => context,
-                    None => EvolutionContext::new(pipeline, runner, None, number)?,
-                };
-                round::run(context.insert(opened), number, &done, None)?
+                if !runner.dry_run && runner.role == WorkerRole::Any {
+                    announce_round(runner.store, pipeline, number)?;
+                }
+                let outcome = (|| {
+                    let opened = match context.take() {
+                        Some(context) => context,
+                        None => EvolutionContext::new(pipeline, runner, None, number)?,
+                    };
+                    round::run(context.insert(opened), number, &done, None)
+                })();
+                if !runner.dry_run && runner.role == WorkerRole::Any {
+                    withdraw_round(runner.store, &pipeline.evolution, number, &outcome)?;
+                }
+                outcome?
             }
         };
         done.push(finished);

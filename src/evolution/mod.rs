@@ -33,6 +33,7 @@ mod slices;
 mod stopped_round;
 mod stored_inputs;
 mod training;
+mod under_way;
 
 pub use self::audit::{Audit, Inconsistency, audit, curriculum_truth};
 pub use self::boxes::{BeforeAndAfter, BoxedShares, boxed_shares};
@@ -50,3 +51,4 @@ pub use self::replay::{
     ReplayReport, ReplayRequest, ReplayTarget, ReplayedResult, RoundPart, nearest_differences, replay,
 };
 pub use self::report::{KeepBestScore, RoundReport, ScoreChange, TrainingSummary};
+pub use self::under_way::{RoundUnderWay, announce_round, claim_evolution, rounds_under_way, withdraw_round};

@@ -21,7 +21,7 @@ use crate::stages::evaluation::{Benchmark, BenchmarkColumns, Evaluation, Item, S
 use crate::stages::image_set::ImageSet;
 use crate::stages::model::{StoredModel, assemble};
 use crate::stages::{ListedRows, StageError, read_rows};
-use crate::store::{ActionKey, RefUpdate, StageResult};
+use crate::store::{ActionKey, RefUpdate, StageResult, WorkerRole};
 use crate::tables::{MetricRow, QuestionRow, ScoreRow, VoteRow};
 
 /// Returns the models that a round starts from: those of the last current round, or the base model.
@@ -77,10 +77,17 @@ pub(super) fn run(
     let ReasonerTrainingSet { questioner, questioner_steps, questions, votes, curriculum, images, image_count } =
         if is_labelled { run.labelled_training_set(&roles)? } else { run.self_labelled_training_set(&roles)? };
 
+    if context.runner.role == WorkerRole::Judge {
+        // While others train the Reasoner, a judge can measure the one before. The results are looked
+        // up below.
+        run.evaluate(&roles.reasoner)?;
+        run.results.clear();
+    }
     let TrainedRole { model: reasoner, results, metrics: reasoner_steps } =
         training::train_reasoner(context, round, &roles.reasoner, &curriculum, &images)?;
     run.results.extend(results);
 
+    context.runner.progress.part("evaluation");
     let keep_best = if context.pipeline.round.keep_best {
         let (score, results) = keep_best::score_round(context, &roles.reasoner, &reasoner)?;
         run.results.extend(results);
@@ -138,6 +145,7 @@ impl<'g> RoundRun<'g, '_> {
             training::train_questioner(context, round, (&roles.questioner, &roles.reasoner), &slice, &images)?;
         self.results.extend(results);
 
+        context.runner.progress.part("the round's questions");
         let (model, samples) = (context.handle(&questioner), context.pipeline.round.questions_per_image);
         let purpose = SeedPurpose::Questions { round };
         let question_results = context.sample_questions(&model, &slice, &images, samples, purpose)?;
@@ -148,6 +156,7 @@ impl<'g> RoundRun<'g, '_> {
         let questions = QuestionStatistics::from_rows(&rows);
         self.check_gates(questions.check(&context.pipeline.gates))?;
 
+        context.runner.progress.part("votes on the round's questions");
         let vote_results = self.sample_votes(&roles.reasoner, &question_results, &rows, &images)?;
         let stage = Curriculum {
             questions: &question_results,
@@ -255,7 +264,8 @@ impl<'g> RoundRun<'g, '_> {
                 protocols: settings.protocols,
                 seed: context.seed(SeedPurpose::Evaluation),
             };
-            let shards = ListedRows::split(context.runner.store, &benchmark.rows, context.shard_rows())?;
+            let size = context.shard_rows(benchmark.rows.len(), settings.protocols.max_tokens_per_item());
+            let shards = ListedRows::split(context.runner.store, &benchmark.rows, size)?;
             let predictions = context.runner.run(&stage, &shards)?.results;
             let stage = Scores { predictions: &predictions, benchmark: &benchmark.name, model: reasoner.id };
             let result = context.runner.run(&stage, &[()])?.results.remove(0);
@@ -299,7 +309,9 @@ impl<'g> RoundRun<'g, '_> {
         let stopped =
             StoppedRoundStage { context: self.context, round: self.round, results: &self.results, gates: &self.gates };
         match stopped.publish() {
-            Err(EvolutionError::Stage(StageError::Interrupted)) => Err(StageError::Interrupted.into()),
+            Err(EvolutionError::Stage(e @ (StageError::Interrupted | StageError::Drained | StageError::Idle))) => {
+                Err(e.into())
+            }
             // A failure to publish must not hide why the round stopped.
             Err(e) => {
                 let message = format!("the tables of the stopped round could not be published: {e}");

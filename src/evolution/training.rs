@@ -14,7 +14,7 @@ use crate::stages::prompt_sampler::Sampling;
 use crate::stages::read_rows;
 use crate::stages::rewards::{RewardInputs, Rewards};
 use crate::stages::update::{TrainingChain, TrainingSpec, UpdateSettings};
-use crate::store::StageResult;
+use crate::store::{StageResult, WorkerRole};
 use crate::tables::{CurriculumRow, MetricRow, QuestionRow, Role};
 use crate::training::grpo::AdvantageSettings;
 
@@ -41,12 +41,14 @@ pub(super) fn train_questioner(
     let spec = training_spec(context, round, Role::Questioner, questioner, images, HashMap::new())?;
     let chain = TrainingChain::new(spec, runner.store);
     // On a GPU the Reasoner's weights are dropped before an update, which needs nearly all of its
-    // memory.
-    let resident = context.device.is_cpu().then(|| context.handle(reasoner));
+    // memory. A worker that makes no updates keeps them.
+    let keeps_judge = context.device.is_cpu() || runner.role == WorkerRole::Judge;
+    let resident = keeps_judge.then(|| context.handle(reasoner));
     let order = context.seed(SeedPurpose::StepOrder { round, role: Role::Questioner });
     let steps = batches(slice, settings.steps, settings.prompts_per_step as usize, order, |id: ImageId| id.0);
     let mut results = Vec::new();
     for (step, batch) in (0..).zip(&steps) {
+        runner.progress.part(&format!("Questioner, step {} of {}", step + 1, steps.len()));
         let (group, purpose) = (pipeline.questioner.group_size, SeedPurpose::StepQuestions { round, step });
         let question_results = context.sample_questions(&chain.model(), batch, images, group, purpose)?;
         let rows: Vec<QuestionRow> = read_rows(runner.store, &question_results)?;
@@ -99,6 +101,7 @@ pub(super) fn train_reasoner(
     let steps = batches(&rows, settings.steps, settings.prompts_per_step as usize, order, id);
     let mut results = Vec::new();
     for (step, batch) in (0..).zip(&steps) {
+        runner.progress.part(&format!("Reasoner, step {} of {}", step + 1, steps.len()));
         let questions: Vec<QuestionToAnswer> = batch.iter().map(|row| QuestionToAnswer::from(*row)).collect();
         let answer_settings = AnswerSettings {
             samples: pipeline.reasoner.group_size,

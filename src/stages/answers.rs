@@ -190,6 +190,10 @@ impl Stage for Answers<'_, '_> {
     const PHASE: &'static str = "answering questions";
     const IS_CONCURRENT: bool = false;
 
+    fn needs_trainer(&self) -> bool {
+        self.sampler.model.is_in_training
+    }
+
     fn action(&self, shard: &Self::Shard) -> Action {
         Action {
             parameters: self.sampler.parameters([("settings", json!(self.settings))]),

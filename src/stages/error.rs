@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use crate::store::{Action, ActionKey, Counts, StoreError};
+use crate::store::{Action, ActionKey, Counts, Process, StoreError};
 
 /// The result of a stage's function.
 pub type Result<T, E = StageError> = std::result::Result<T, E>;
@@ -15,6 +15,20 @@ pub enum StageError {
     /// The user interrupted the command.
     #[error("interrupted; run the same command again to continue")]
     Interrupted,
+    /// The process was asked to finish its shard and take no more.
+    #[error("drained; finished work is kept, and the same command continues")]
+    Drained,
+    /// The process waited for work for as long as it was told to.
+    #[error("no work was left for this worker")]
+    Idle,
+    /// Shards during which workers were lost on two hosts.
+    #[error("{phase}: {} set aside, because workers were lost while they computed them: {}", count_shards(shards.len()), list_lost(shards))]
+    SetAside {
+        /// The stage's phase.
+        phase: &'static str,
+        /// The shards, each with the processes that were lost.
+        shards: Vec<(ActionKey, Vec<Process>)>,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -163,4 +177,18 @@ impl StageError {
     pub fn lost_result(key: ActionKey) -> Self {
         Self::Lost(format!("the result {key}"))
     }
+}
+
+fn count_shards(n: usize) -> String {
+    if n == 1 { "a shard was".to_owned() } else { format!("{n} shards were") }
+}
+
+/// Lists shards and the processes that were lost with them.
+fn list_lost(shards: &[(ActionKey, Vec<Process>)]) -> String {
+    let process = |Process { host, pid, .. }: &Process| format!("process {pid} on {host}");
+    let shard = |(key, lost): &(ActionKey, Vec<Process>)| {
+        let lost: Vec<String> = lost.iter().map(process).collect();
+        format!("{:.12} ({})", key.to_string(), lost.join(", "))
+    };
+    shards.iter().map(shard).collect::<Vec<_>>().join("; ")
 }

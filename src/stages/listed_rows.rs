@@ -35,5 +35,5 @@ impl<T: Serialize + Clone> ListedRows<T> {
 /// Stores the rows that a shard covers, so that its action can name them by digest.
 pub(super) fn put_listing<T: Serialize>(store: &Store, rows: &[T]) -> Result<ObjectId> {
     let listing = to_canonical(rows).map_err(StoreError::from)?;
-    Ok(store.put_object(&listing, ObjectKind::Json)?)
+    Ok(store.ensure_object(&listing, ObjectKind::Json)?)
 }

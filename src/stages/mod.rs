@@ -19,17 +19,20 @@ mod rejection;
 pub mod rewards;
 pub mod role_prompt;
 mod runner;
+mod shard_watch;
 mod shared_while_used;
 mod training_state;
 pub mod update;
 pub mod warm_start;
+mod worker;
 
 pub use self::error::{Result, StageError};
 pub use self::listed_rows::ListedRows;
 pub use self::output::TableOutput;
-pub use self::progress::{Interrupt, NoProgress, Progress};
+pub use self::progress::{Interrupt, NoProgress, Progress, ShardCounts, ShardEvent};
 pub use self::rejection::Rejection;
-pub use self::runner::{Runner, ShardOutput, Stage, StageRun};
+pub use self::runner::{IdleClock, Runner, ShardOutput, Stage, StageRun};
+pub use self::worker::{Worker, WorkerSpec};
 
 use std::collections::BTreeMap;
 

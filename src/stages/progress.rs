@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use super::{Result, StageError};
+use crate::store::{ActionKey, Process};
 
 /// Receives progress events.
 pub trait Progress: Send + Sync {
@@ -15,6 +17,41 @@ pub trait Progress: Send + Sync {
     fn end(&self);
     /// Shows a message to the user.
     fn say(&self, message: &str);
+    /// Names the round that begins.
+    fn works_on(&self, _evolution: &str, _round: u32) {}
+    /// Names the part of the round that begins, such as `Questioner, step 7 of 20`.
+    fn part(&self, _name: &str) {}
+    /// Reports that this process takes, finishes or awaits a shard.
+    fn shard(&self, _event: &ShardEvent) {}
+    /// Reports how many shards of the stage have a result.
+    fn shards(&self, _shards: ShardCounts) {}
+    /// Reports that `tokens` more tokens were sampled.
+    fn tokens(&self, _tokens: u64) {}
+}
+
+/// Shards of a stage, as far as this process has seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ShardCounts {
+    /// Number of shards with a result.
+    pub done: u64,
+    /// Number of all shards.
+    pub total: u64,
+    /// Time that a shard typically takes, if it is known.
+    pub typical: Option<Duration>,
+}
+
+/// What happens to a shard in this process.
+#[derive(Debug, Clone)]
+pub enum ShardEvent {
+    /// This process begins to compute it.
+    Began(ActionKey),
+    /// This process no longer computes it; `is_done` if it published its result.
+    Ended {
+        /// Whether the result was published.
+        is_done: bool,
+    },
+    /// This process waits for another one that computes it.
+    Awaited(ActionKey, Process),
 }
 
 /// Ignores every progress event.
@@ -28,32 +65,59 @@ impl Progress for NoProgress {
     fn say(&self, _message: &str) {}
 }
 
-/// A request to stop (Ctrl-C, SIGTERM, SIGHUP). Finished work is kept, unfinished shards are
-/// dropped.
+/// A request to stop (Ctrl-C, SIGTERM, SIGHUP) or to drain (SIGUSR1, `visplay drain`). Finished
+/// work is kept. A process that stops drops its unfinished shards; one that drains finishes them
+/// and takes no more.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+pub struct Interrupt {
+    stop: Arc<AtomicBool>,
+    drain: Arc<AtomicBool>,
+}
 
 impl Interrupt {
     /// Requests that all work stops.
     pub fn request(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Requests that no further shard is taken.
+    pub fn request_drain(&self) {
+        self.drain.store(true, Ordering::Relaxed);
     }
 
     /// Whether a stop was requested.
     pub fn is_requested(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.stop.load(Ordering::Relaxed)
     }
 
-    /// Returns the flag itself, for code that cannot use this type.
+    /// Whether draining was requested.
+    pub fn is_draining(&self) -> bool {
+        self.drain.load(Ordering::Relaxed)
+    }
+
+    /// Returns the stop flag itself, for code that cannot use this type.
     pub fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
+        Arc::clone(&self.stop)
     }
 
     /// Returns an error once a stop was requested.
     ///
     /// # Errors
-    /// [`StageError::Interrupted`].
+    /// [`StageError::Interrupted`]; [`StageError::Drained`] if the process was draining before.
     pub fn check(&self) -> Result<()> {
-        if self.is_requested() { Err(StageError::Interrupted) } else { Ok(()) }
+        match (self.is_requested(), self.is_draining()) {
+            (false, _) => Ok(()),
+            (true, false) => Err(StageError::Interrupted),
+            (true, true) => Err(StageError::Drained),
+        }
+    }
+
+    /// Returns an error once no further shard is to be taken.
+    ///
+    /// # Errors
+    /// [`StageError::Interrupted`] or [`StageError::Drained`].
+    pub fn check_new_shard(&self) -> Result<()> {
+        self.check()?;
+        if self.is_draining() { Err(StageError::Drained) } else { Ok(()) }
     }
 }

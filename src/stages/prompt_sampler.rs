@@ -163,6 +163,8 @@ impl<'a> PromptSampler<'a> {
         let mut outcomes: BTreeMap<usize, Outcome> = BTreeMap::new();
         engine.run(0..requests.len(), prepare, |outcome| {
             runner.progress.advance(u64::from(samples));
+            let drawn = outcome.samples.iter().flatten().map(|sample| sample.token_ids.len() as u64);
+            runner.progress.tokens(drawn.sum());
             outcomes.insert(outcome.id as usize, outcome);
         })?;
         runner.interrupt.check()?;

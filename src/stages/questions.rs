@@ -88,6 +88,10 @@ impl Stage for Questions<'_, '_> {
     const PHASE: &'static str = "asking questions";
     const IS_CONCURRENT: bool = false;
 
+    fn needs_trainer(&self) -> bool {
+        self.sampler.model.is_in_training
+    }
+
     fn action(&self, shard: &Self::Shard) -> Action {
         Action {
             parameters: self.sampler.parameters([

@@ -124,19 +124,30 @@ fn optimizer_state(store: &Store, checkpoint: &StageResult) -> Result<HashMap<St
 
 /// Stores the optimizer's state as one object: bf16 tensors in bf16, all others in f32.
 fn put_state(store: &Store, tensors: &BTreeMap<String, Tensor>) -> Result<Output> {
-    let planned: Vec<PlannedTensor> = tensors
+    put_tensors(store, OPTIMIZER, &planned(tensors), |tensor, out| write_planned(tensors, tensor, out))
+}
+
+/// Lists tensors as a file stores them: bf16 tensors in bf16, all others in f32.
+pub(super) fn planned(tensors: &BTreeMap<String, Tensor>) -> Vec<PlannedTensor> {
+    tensors
         .iter()
         .map(|(name, tensor)| PlannedTensor {
             name: name.clone(),
             dtype: if tensor.dtype() == DType::BF16 { StoredType::BF16 } else { StoredType::F32 },
             shape: tensor.dims().to_vec(),
         })
-        .collect();
-    put_tensors(store, OPTIMIZER, &planned, |tensor, out| {
-        let failed = |problem: String| ExportError::Tensor(tensor.name.clone(), problem);
-        let stored = tensors.get(&tensor.name).ok_or_else(|| failed("is missing".to_owned()))?;
-        let on_cpu = stored.to_device(&Device::Cpu).and_then(|on_cpu| on_cpu.to_dtype(DType::F32)?.flatten_all());
-        let values: Vec<f32> = on_cpu.and_then(|on_cpu| on_cpu.to_vec1()).map_err(|e| failed(e.to_string()))?;
-        Ok(out.write_all(&stored_bytes(&values, tensor.dtype))?)
-    })
+        .collect()
+}
+
+/// Writes the values of a planned tensor.
+pub(super) fn write_planned(
+    tensors: &BTreeMap<String, Tensor>,
+    tensor: &PlannedTensor,
+    out: &mut dyn std::io::Write,
+) -> Result<(), ExportError> {
+    let failed = |problem: String| ExportError::Tensor(tensor.name.clone(), problem);
+    let stored = tensors.get(&tensor.name).ok_or_else(|| failed("is missing".to_owned()))?;
+    let on_cpu = stored.to_device(&Device::Cpu).and_then(|on_cpu| on_cpu.to_dtype(DType::F32)?.flatten_all());
+    let values: Vec<f32> = on_cpu.and_then(|on_cpu| on_cpu.to_vec1()).map_err(|e| failed(e.to_string()))?;
+    Ok(out.write_all(&stored_bytes(&values, tensor.dtype))?)
 }

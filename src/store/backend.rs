@@ -27,12 +27,15 @@ impl StagedFile {
         (Digest::from(self.hasher.finalize()), self.len)
     }
 
-    /// Flushes the bytes to disk and closes the file. Closing without it would hide write errors.
-    pub(super) fn sync_and_close(&mut self) -> Result<(), StoreError> {
-        if let Some(file) = self.file.take() {
-            file.sync_all().map_err(StoreError::io("flush to disk", &self.path))?;
+    /// Closes the file, flushed to disk unless it is volatile. Closing a file that has to last
+    /// without flushing it would hide write errors.
+    pub(super) fn close(&mut self, durability: Durability) -> Result<(), StoreError> {
+        match self.file.take() {
+            Some(file) if durability == Durability::Flushed => {
+                file.sync_all().map_err(StoreError::io("flush to disk", &self.path))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     pub(super) fn path(&self) -> &PathBuf {
@@ -79,6 +82,16 @@ pub enum PublishMode {
     CreateOnly,
 }
 
+/// Whether a published file has to survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// It is flushed to disk first: results, refs and everything they lead to.
+    Flushed,
+    /// It is not: leases and notes, which are worthless after a power cut. Flushing would make
+    /// hundreds of waiting workers a burden for a shared file system.
+    Volatile,
+}
+
 /// Outcome of publishing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishOutcome {
@@ -105,15 +118,26 @@ pub struct FileEntry {
 
 /// Storage for the files of a store. Names are relative, with `/` between parts.
 ///
-/// Implementations guarantee that a published file is complete and durable when `publish` returns,
-/// and that a reader sees all of it or none of it at any moment, even after a crash.
+/// Implementations guarantee that a file is complete and (unless it is volatile) durable when
+/// `publish` returns, and that a reader sees all of it or none of it at any moment, even after a
+/// crash.
 pub trait Backend: Send + Sync + std::fmt::Debug {
     /// Opens a new temporary file.
     fn stage(&self) -> Result<StagedFile, StoreError>;
     /// Renames a staged file to its final name.
-    fn publish(&self, staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError>;
+    fn publish(
+        &self,
+        staged: StagedFile,
+        name: &str,
+        mode: PublishMode,
+        durability: Durability,
+    ) -> Result<PublishOutcome, StoreError>;
     /// Reads a file; `None` if it does not exist.
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Asks the storage what files a folder has, so that the next look at a file there does not come
+    /// from a cache. Clients of network file systems remember for up to a minute that a name did not
+    /// exist.
+    fn refresh(&self, _folder: &str) {}
     /// Returns a file's size and time; `None` if it does not exist.
     fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError>;
     /// Lists all files below a folder, sorted by name; empty if the folder does not exist.

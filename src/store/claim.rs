@@ -7,14 +7,18 @@
 //! lease over if the holder ran in the same container of the same host and is dead, or if the lease
 //! was not touched while that worker watched it for [`LEASE_TIMEOUT`]. Only the watcher's monotonic
 //! clock counts, so clock differences between hosts are harmless.
+//!
+//! A lease that is taken over records the holders that were lost. A shard that was lost on two
+//! hosts is probably what kills its workers (by the memory that it needs, for instance), so it is
+//! set aside instead of being tried on one host after another.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::backend::{Backend, PublishMode, PublishOutcome};
+use super::backend::{Backend, FileEntry, PublishMode, PublishOutcome};
 use super::error::StoreError;
 use super::key::ActionKey;
 use super::layout;
@@ -31,6 +35,9 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 pub(super) struct Lease {
     pub(super) action: ActionKey,
     pub(super) holder: Owner,
+    /// Earlier holders that were lost, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) lost: Vec<Process>,
 }
 
 /// The right to run an action; dropping it removes the lease.
@@ -47,6 +54,29 @@ pub enum ClaimOutcome {
     Acquired(Claim),
     /// A live worker holds it.
     HeldBy(Process),
+    /// Workers were lost with it on two hosts: these, oldest first.
+    SetAside(Vec<Process>),
+}
+
+/// State of an action, as found without writing anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShardState {
+    /// It has a result.
+    Done,
+    /// A live worker holds its lease.
+    Held(Process),
+    /// Nobody holds it, or a worker that was lost.
+    Free,
+}
+
+/// A lease that this process watches.
+#[derive(Debug)]
+struct WatchedLease {
+    modified: SystemTime,
+    /// When this process first saw that time.
+    seen: Instant,
+    /// The holder; `None` if the lease is not valid.
+    holder: Option<Owner>,
 }
 
 /// Leases that this process holds or watches.
@@ -54,8 +84,7 @@ pub enum ClaimOutcome {
 pub(super) struct HeldLeases {
     backend: Arc<dyn Backend>,
     files: Mutex<BTreeSet<String>>,
-    /// Last modification time of each watched lease, and when this process first saw it.
-    watched: Mutex<BTreeMap<String, (SystemTime, Instant)>>,
+    watched: Mutex<BTreeMap<String, WatchedLease>>,
     heartbeat: std::sync::Once,
 }
 
@@ -69,18 +98,25 @@ impl HeldLeases {
         })
     }
 
-    fn files(&self) -> std::sync::MutexGuard<'_, BTreeSet<String>> {
+    fn files(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a lease has been watched for [`LEASE_TIMEOUT`] without being touched.
-    fn is_stale(&self, file: &str, modified: SystemTime) -> bool {
+    /// Returns the live holder of a lease. `None`: its holder is dead, it was not touched while
+    /// this process watched it for [`LEASE_TIMEOUT`], or it is not valid.
+    fn live_holder(&self, file: &str, entry: &FileEntry) -> Result<Option<Process>, StoreError> {
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = watched.entry(file.to_owned()).or_insert((modified, Instant::now()));
-        if seen.0 != modified {
-            *seen = (modified, Instant::now());
+        let is_unchanged = |lease: &WatchedLease| lease.modified == entry.modified;
+        if !watched.get(file).is_some_and(is_unchanged) {
+            let Some(bytes) = self.backend.read(file)? else { return Ok(None) };
+            let holder = checksum::verify_checksum::<Lease>(file, &bytes).ok().map(|lease| lease.holder);
+            let lease = WatchedLease { modified: entry.modified, seen: Instant::now(), holder };
+            watched.insert(file.to_owned(), lease);
         }
-        seen.1.elapsed() > LEASE_TIMEOUT
+        let Some(lease) = watched.get(file) else { return Ok(None) };
+        let live =
+            lease.holder.as_ref().filter(|holder| !holder.is_surely_dead() && lease.seen.elapsed() <= LEASE_TIMEOUT);
+        Ok(live.map(|holder| holder.process.clone()))
     }
 
     /// Starts the thread that touches the held leases until the store is closed.
@@ -107,36 +143,85 @@ impl HeldLeases {
 impl Drop for Claim {
     fn drop(&mut self) {
         self.held.files().remove(&self.file);
-        if let Ok(Some(entry)) = self.held.backend.head(&self.file) {
+        // Another worker may have taken the lease over.
+        let Ok(Some(bytes)) = self.held.backend.read(&self.file) else { return };
+        let lease = checksum::verify_checksum::<Lease>(&self.file, &bytes);
+        if lease.is_ok_and(|lease| lease.holder.process == Process::current())
+            && let Ok(Some(entry)) = self.held.backend.head(&self.file)
+        {
             let _ = self.held.backend.remove(&entry);
         }
     }
 }
 
 impl Store {
-    /// Requests the right to run an action.
-    pub fn claim(&self, action: ActionKey) -> Result<ClaimOutcome, StoreError> {
+    /// Looks whether an action is done or in work, without writing anything.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn shard_state(&self, action: ActionKey) -> Result<ShardState, StoreError> {
+        let (result, file) = (layout::result(action), layout::claim(action));
+        self.backend.refresh(result.rsplit_once('/').map_or("", |(folder, _)| folder));
+        if self.backend.head(&result)?.is_some() {
+            return Ok(ShardState::Done);
+        }
+        let Some(entry) = self.backend.head(&file)? else { return Ok(ShardState::Free) };
+        Ok(self.held.live_holder(&file, &entry)?.map_or(ShardState::Free, ShardState::Held))
+    }
+
+    /// Requests the right to run an action. `retry` takes a shard that was set aside.
+    ///
+    /// # Errors
+    /// The store cannot be read or written to.
+    pub fn claim(&self, action: ActionKey, retry: bool) -> Result<ClaimOutcome, StoreError> {
         let file = layout::claim(action);
-        let lease = checksum::with_checksum(&Lease { action, holder: Owner::current() })?;
+        let mut lost = Vec::new();
         // The second attempt follows the removal of a stale lease; the first worker to create the
         // new lease gets the claim.
         for _ in 0..2 {
-            if self.put_file(&file, &lease, PublishMode::CreateOnly)? == PublishOutcome::Published {
+            let lease = Lease { action, holder: Owner::current(), lost: lost.clone() };
+            let bytes = checksum::with_checksum(&lease)?;
+            if self.put_volatile(&file, &bytes, PublishMode::CreateOnly)? == PublishOutcome::Published {
                 self.held.files().insert(file.clone());
                 self.held.start_heartbeat();
                 return Ok(ClaimOutcome::Acquired(Claim { file, held: Arc::clone(&self.held) }));
             }
             let Some(entry) = self.backend.head(&file)? else { continue };
-            let Some(bytes) = self.backend.read(&file)? else { continue };
-            match checksum::verify_checksum::<Lease>(&file, &bytes) {
-                Ok(lease) if !lease.holder.is_surely_dead() && !self.held.is_stale(&file, entry.modified) => {
-                    return Ok(ClaimOutcome::HeldBy(lease.holder.process));
-                }
-                _ => self.backend.remove(&entry)?,
+            if let Some(holder) = self.held.live_holder(&file, &entry)? {
+                return Ok(ClaimOutcome::HeldBy(holder));
             }
+            if let Some(bytes) = self.backend.read(&file)?
+                && let Ok(stale) = checksum::verify_checksum::<Lease>(&file, &bytes)
+                && !retry
+            {
+                lost = stale.lost;
+                lost.push(stale.holder.process);
+                let hosts: BTreeSet<&str> = lost.iter().map(|process| process.host.as_str()).collect();
+                if hosts.len() > 1 {
+                    return Ok(ClaimOutcome::SetAside(lost));
+                }
+            }
+            self.backend.remove(&entry)?;
         }
         Ok(ClaimOutcome::HeldBy(Process::current()))
     }
+
+    /// Takes the lease of a worker that is alive but makes no progress, so that another one can
+    /// claim the action. If the worker goes on after all, its result is the same.
+    ///
+    /// # Errors
+    /// The store cannot be written to.
+    pub fn revoke_lease(&self, action: ActionKey) -> Result<(), StoreError> {
+        match self.backend.head(&layout::claim(action))? {
+            Some(entry) => self.backend.remove(&entry),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Returns the key under which a second worker claims an action that the first one is slow at.
+pub fn second_copy(action: ActionKey) -> ActionKey {
+    ActionKey::of_lease("visplay 2026 second copy of a shard", &[action.0.as_bytes()])
 }
 
 #[cfg(test)]
@@ -162,14 +247,14 @@ mod tests {
         let holder = Process { pid: ABSENT, ..Process::current() };
         let lease = checksum::with_checksum(&EarlierLease { action, holder: holder.clone() }).expect("a lease");
         store.put_file(&layout::claim(action), &lease, PublishMode::CreateOnly).expect("a lease file");
-        let outcome = store.claim(action).expect("no error");
+        let outcome = store.claim(action, false).expect("no error");
         assert!(matches!(outcome, ClaimOutcome::HeldBy(process) if process == holder));
         let report = store.verify(crate::store::VerifyDepth::Full, false).expect("no error");
         assert!(report.problems.is_empty(), "{:?}", report.problems);
         // A minute without a heartbeat, as this process saw it.
         let long_ago = Instant::now().checked_sub(2 * LEASE_TIMEOUT).expect("an earlier instant");
-        store.held.watched.lock().expect("a lock").values_mut().for_each(|(_, seen)| *seen = long_ago);
-        assert!(matches!(store.claim(action), Ok(ClaimOutcome::Acquired(_))));
+        store.held.watched.lock().expect("a lock").values_mut().for_each(|lease| lease.seen = long_ago);
+        assert!(matches!(store.claim(action, false), Ok(ClaimOutcome::Acquired(_))));
     }
 
     #[test]
@@ -179,8 +264,57 @@ mod tests {
         let action = ActionKey(Digest::of(b"x"));
         let mut holder = Owner::current();
         holder.process.pid = ABSENT;
-        let lease = checksum::with_checksum(&Lease { action, holder }).expect("a lease");
+        let lease = checksum::with_checksum(&Lease { action, holder, lost: Vec::new() }).expect("a lease");
         store.put_file(&layout::claim(action), &lease, PublishMode::CreateOnly).expect("a lease file");
-        assert!(matches!(store.claim(action), Ok(ClaimOutcome::Acquired(_))));
+        assert!(matches!(store.claim(action, false), Ok(ClaimOutcome::Acquired(_))));
+    }
+
+    /// Writes the lease of a worker of another host that was not seen for a minute.
+    fn abandon(store: &Store, action: ActionKey, host: &str, lost: Vec<Process>) {
+        let mut holder = Owner::current();
+        holder.process.host = host.to_owned();
+        let lease = checksum::with_checksum(&Lease { action, holder, lost }).expect("a lease");
+        store.put_file(&layout::claim(action), &lease, PublishMode::Replace).expect("a lease file");
+        assert!(matches!(store.claim(action, false), Ok(ClaimOutcome::HeldBy(_) | ClaimOutcome::SetAside(_))));
+        let long_ago = Instant::now().checked_sub(2 * LEASE_TIMEOUT).expect("an earlier instant");
+        store.held.watched.lock().expect("a lock").values_mut().for_each(|lease| lease.seen = long_ago);
+    }
+
+    #[test]
+    fn a_shard_lost_on_two_hosts_is_set_aside_until_it_is_retried() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open_or_create(folder.path()).expect("a store");
+        let action = ActionKey(Digest::of(b"x"));
+        let host = |name: &str| Process { host: name.to_owned(), ..Process::current() };
+        // Lost twice on one host: a reboot, say.
+        abandon(&store, action, "a", vec![host("a")]);
+        let claim = store.claim(action, false).expect("no error");
+        assert!(matches!(claim, ClaimOutcome::Acquired(_)), "{claim:?}");
+        drop(claim);
+        abandon(&store, action, "b", vec![host("a")]);
+        match store.claim(action, false).expect("no error") {
+            ClaimOutcome::SetAside(lost) => assert_eq!(lost, [host("a"), host("b")]),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(store.shard_state(action).expect("no error"), ShardState::Free);
+        assert!(matches!(store.claim(action, true), Ok(ClaimOutcome::Acquired(_))));
+        assert!(matches!(store.claim(action, false), Ok(ClaimOutcome::Acquired(_))), "the lease was given back");
+    }
+
+    #[test]
+    fn a_holder_whose_lease_was_revoked_leaves_the_next_lease_alone() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open_or_create(folder.path()).expect("a store");
+        let action = ActionKey(Digest::of(b"x"));
+        let Ok(ClaimOutcome::Acquired(first)) = store.claim(action, false) else { panic!("the first claim") };
+        assert!(matches!(store.shard_state(action), Ok(ShardState::Held(_))));
+        store.revoke_lease(action).expect("no error");
+        assert_eq!(store.shard_state(action).expect("no error"), ShardState::Free);
+        let mut holder = Owner::current();
+        holder.process.pid = 1;
+        let lease = checksum::with_checksum(&Lease { action, holder, lost: Vec::new() }).expect("a lease");
+        store.put_file(&layout::claim(action), &lease, PublishMode::CreateOnly).expect("a lease file");
+        drop(first);
+        assert!(matches!(store.shard_state(action), Ok(ShardState::Held(process)) if process.pid == 1));
     }
 }

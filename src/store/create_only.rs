@@ -22,6 +22,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -39,6 +40,20 @@ const ATTEMPTS: u32 = 40;
 /// Longest pause between two attempts; the first ones are shorter.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// Whether a rename that reports an error was carried out: only this process renames `from`, so if
+/// that is gone, it is `to` now. It happens when a network file system loses the reply and sends
+/// the request again.
+fn is_renamed(from: &Path, to: &Path) -> bool {
+    let is_gone = fs::symlink_metadata(from).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    is_gone && fs::symlink_metadata(to).is_ok()
+}
+
+/// Whether two names belong to one file, as after a hard link whose success was not reported.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
 /// Renames a file without replacing another; `false` if the name is taken. `turn` is the path of
 /// the turn for the name `to`; its parent folder exists.
 ///
@@ -48,7 +63,8 @@ pub(super) fn rename_new(from: &Path, to: &Path, turn: &Path) -> Result<bool, St
     let failed = StoreError::io("publish", to);
     let first = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
         Ok(()) => return Ok(true),
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(false),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(is_renamed(from, to)),
+        Err(e) if e.kind() == ErrorKind::NotFound && is_renamed(from, to) => return Ok(true),
         Err(e) if !is_unsupported(&e) => return Err(failed(e)),
         Err(e) => e,
     };
@@ -58,7 +74,13 @@ pub(super) fn rename_new(from: &Path, to: &Path, turn: &Path) -> Result<bool, St
             let _ = fs::remove_file(from);
             return Ok(true);
         }
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(false),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            let is_ours = is_same_file(from, to);
+            if is_ours {
+                let _ = fs::remove_file(from);
+            }
+            return Ok(is_ours);
+        }
         Err(e) if !is_unsupported(&e) => return Err(failed(e)),
         Err(e) => e,
     };

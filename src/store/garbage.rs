@@ -76,11 +76,14 @@ impl Store {
             match StoreFile::of(&entry.name) {
                 StoreFile::Object(object) if reachable.objects.contains(&object) => report.live += 1,
                 StoreFile::Action(key) | StoreFile::Result(key) if reachable.actions.contains(&key) => report.live += 1,
-                StoreFile::Format | StoreFile::Ref(..) | StoreFile::Quarantined | StoreFile::Foreign => {
-                    report.live += 1
-                }
-                // Workers touch their leases all the time, so only an abandoned one is older than
-                // the grace period.
+                StoreFile::Format
+                | StoreFile::Ref(..)
+                | StoreFile::Job
+                | StoreFile::Log
+                | StoreFile::Quarantined
+                | StoreFile::Foreign => report.live += 1,
+                // Workers touch their leases and notes all the time, so only an abandoned one is
+                // older than the grace period.
                 _ => self.collect_file(&entry, is_recent, options.delete, &mut report)?,
             }
         }

@@ -15,6 +15,12 @@ const CONTEXT: &str = "visplay 2026-11 action key v1";
 pub struct ActionKey(pub(super) Digest);
 
 impl ActionKey {
+    /// Returns a key of no action, for a lease on work that has no result. `context` names the kind
+    /// of work.
+    pub fn of_lease(context: &str, parts: &[&[u8]]) -> Self {
+        Self(Digest::derive(context, parts))
+    }
+
     /// Computes the key from the canonical JSON of an action.
     pub(super) fn of(preimage: &[u8]) -> Self {
         Self(Digest::from(blake3::Hash::from(blake3::derive_key(CONTEXT, preimage))))

@@ -29,6 +29,15 @@ pub const VIEWS: &str = "views";
 pub const HIDDEN: &str = ".";
 /// Cache entries, which may be lost at any time, such as fingerprints of source files.
 pub const CACHE: &str = "cache";
+/// Notes of the processes that work on the store, and requests to them.
+pub const WORKERS: &str = "workers";
+/// Rounds under way: copies of their pipeline files, and records of submissions.
+pub const JOBS: &str = "jobs";
+/// Logs of workers.
+pub const LOGS: &str = "logs";
+/// Weights after single training steps, for processes that did not make the update; they may be
+/// lost at any time.
+pub const STEPS: &str = "steps";
 /// Files that `verify` moved out of the way.
 pub const QUARANTINE: &str = "quarantine";
 
@@ -145,6 +154,14 @@ pub enum StoreFile {
     View,
     /// A cache entry.
     Cache,
+    /// A worker's note, or a request to it.
+    Worker,
+    /// A file about a round under way.
+    Job,
+    /// A log of a worker.
+    Log,
+    /// Weights after a training step.
+    StepWeights,
     /// A file being written, or left behind by a dead process.
     Temporary,
     /// A file in the quarantine.
@@ -167,18 +184,26 @@ impl StoreFile {
             RESULTS => hex_and_extension(rest).filter(|(_, e)| *e == "json").map(|(d, _)| Self::Result(ActionKey(d))),
             REFS => parse_ref(rest),
             CLAIMS => rest.strip_suffix(".lease").and_then(|hex| hex.parse().ok()).map(|d| Self::Claim(ActionKey(d))),
-            VIEWS => {
-                let hidden = rest.rsplit('/').next().and_then(|name| name.strip_prefix(HIDDEN));
-                let is_temporary = hidden.is_some_and(|name| Owner::parse_prefix(name).is_some());
-                Some(if is_temporary { Self::Temporary } else { Self::View })
-            }
+            VIEWS if is_being_written(rest) => Some(Self::Temporary),
+            VIEWS => Some(Self::View),
             CACHE => rest.ends_with(".sealed").then_some(Self::Cache),
+            WORKERS | JOBS | STEPS if is_being_written(rest) => Some(Self::Temporary),
+            WORKERS => Some(Self::Worker),
+            JOBS => Some(Self::Job),
+            LOGS => Some(Self::Log),
+            STEPS => rest.ends_with(".safetensors").then_some(Self::StepWeights),
             TMP => Owner::parse_prefix(rest).map(|_| Self::Temporary),
             QUARANTINE => Some(Self::Quarantined),
             _ => None,
         };
         file.unwrap_or(Self::Foreign)
     }
+}
+
+/// Whether a file is being written next to its final name.
+fn is_being_written(name: &str) -> bool {
+    let hidden = name.rsplit('/').next().and_then(|name| name.strip_prefix(HIDDEN));
+    hidden.is_some_and(|name| Owner::parse_prefix(name).is_some())
 }
 
 fn hex_and_extension(rest: &str) -> Option<(Digest, &str)> {

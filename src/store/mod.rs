@@ -13,6 +13,10 @@
 //! refs/<evolution>/<name>/N.json  version N of a name for a result; create-only
 //! claims/<key>.lease              leases that keep two workers from running one action
 //! views/                          hard links to objects (or copies), for people to browse
+//! workers/<process>.json          what each process is doing; also requests to it
+//! jobs/<evolution>/round-N/        rounds under way: copies of pipeline files, records of submissions
+//! logs/                           logs of workers
+//! steps/                          weights after single training steps; may be lost at any time
 //! cache/                          entries that save work and may be lost at any time
 //! quarantine/                     files that `verify` moved out of the way
 //! tmp/                            files being written
@@ -32,14 +36,18 @@ mod create_only;
 mod error;
 mod format;
 mod garbage;
+mod jobs;
 mod key;
 mod layout;
+mod node_cache;
 mod overlay;
 mod posix;
 mod process;
 mod refs;
 mod result;
+mod step_weights;
 mod verify;
+mod workers;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -53,7 +61,7 @@ use crate::ids::Digest;
 
 pub use self::action::{Action, ActionDifference, Input};
 pub use self::backend::{FileEntry, StagedFile};
-pub use self::claim::{Claim, ClaimOutcome, LEASE_TIMEOUT};
+pub use self::claim::{Claim, ClaimOutcome, LEASE_TIMEOUT, ShardState, second_copy};
 pub use self::clock::{format_utc, now_ms, to_ms};
 pub use self::error::StoreError;
 pub use self::format::StoreFormat;
@@ -65,10 +73,13 @@ pub use self::posix::sync_folder;
 pub use self::process::{Process, host_name};
 pub use self::refs::{Ref, RefUpdate, is_name};
 pub use self::result::{Counts, Output, RunInfo, StageResult};
+pub use self::step_weights::StepWeights;
 pub use self::verify::{StoreProblem, StoreProblemKind, VerifyDepth, VerifyReport};
+pub use self::workers::{ShardNote, WorkerNote, WorkerRole, WorkerSign, WorkerState};
 
-use self::backend::{Backend, PublishMode, PublishOutcome};
+use self::backend::{Backend, Durability, PublishMode, PublishOutcome};
 use self::claim::HeldLeases;
+use self::node_cache::NodeCache;
 use self::overlay::Overlay;
 use self::posix::PosixFolder;
 
@@ -80,6 +91,8 @@ pub struct Store {
     held: Arc<HeldLeases>,
     /// Redirects writes to a scratch folder.
     overlay: Option<Arc<Overlay>>,
+    /// Copies of objects on this node's own disk.
+    node_cache: Option<Arc<NodeCache>>,
 }
 
 impl Store {
@@ -137,7 +150,17 @@ impl Store {
 
     fn unchecked(root: &Path) -> Self {
         let backend: Arc<dyn Backend> = Arc::new(PosixFolder::new(root));
-        Self { root: root.to_owned(), held: HeldLeases::new(Arc::clone(&backend)), backend, overlay: None }
+        let held = HeldLeases::new(Arc::clone(&backend));
+        Self { root: root.to_owned(), held, backend, overlay: None, node_cache: None }
+    }
+
+    /// Returns the store with a cache of objects in a folder on this node's own disk, which holds at
+    /// most `capacity` bytes.
+    ///
+    /// # Errors
+    /// The folder cannot be created.
+    pub fn with_node_cache(&self, folder: &Path, capacity: u64) -> Result<Self, StoreError> {
+        Ok(Self { node_cache: Some(Arc::new(NodeCache::open(folder, capacity)?)), ..self.clone() })
     }
 
     /// Returns the path of the store's folder.
@@ -156,8 +179,19 @@ impl Store {
         let object = ObjectId { digest, kind };
         // The name is a digest of the bytes, so replacing repairs a damaged file and does not
         // change an intact one.
-        self.backend.publish(staged, &object.name(), PublishMode::Replace)?;
+        self.backend.publish(staged, &object.name(), PublishMode::Replace, Durability::Flushed)?;
         Ok((object, bytes))
+    }
+
+    /// Publishes bytes as an object unless the store has an object of that name and size, which
+    /// spares workers that all list the same rows from writing them again.
+    pub fn ensure_object(&self, bytes: &[u8], kind: ObjectKind) -> Result<ObjectId, StoreError> {
+        let object = ObjectId { digest: Digest::of(bytes), kind };
+        self.backend.touch(&object.name())?;
+        match self.backend.head(&object.name())? {
+            Some(entry) if entry.is_file && entry.len == bytes.len() as u64 => Ok(object),
+            _ => self.put_object(bytes, kind),
+        }
     }
 
     /// Publishes bytes as an object.
@@ -173,9 +207,24 @@ impl Store {
     /// [`StoreError::Missing`] and [`StoreError::Damaged`] name the file.
     pub fn read_object(&self, object: ObjectId) -> Result<Vec<u8>, StoreError> {
         let name = object.name();
+        if let Some(cache) = &self.node_cache
+            && let Some(entry) = self.backend.head(&name)?
+            && let Some(path) = cache.path_of(object, entry.len, &entry.path)
+        {
+            match std::fs::read(path) {
+                Ok(bytes) if Digest::of(&bytes) == object.digest => return Ok(bytes),
+                _ => cache.remove(object),
+            }
+        }
         let bytes = self.read_existing(&name)?;
         if Digest::of(&bytes) != object.digest {
             return Err(StoreError::damaged(name, "its bytes do not match the digest in its name"));
+        }
+        // A damaged copy was removed above.
+        if let Some(cache) = &self.node_cache
+            && let Some(entry) = self.backend.head(&name)?
+        {
+            cache.path_of(object, entry.len, &entry.path);
         }
         Ok(bytes)
     }
@@ -191,13 +240,22 @@ impl Store {
         if !entry.is_file || entry.len != output.bytes {
             return Err(StoreError::damaged(name, "it does not have the size that its result records"));
         }
-        if depth == VerifyDepth::Full {
+        let is_intact = |path: &Path| -> Result<bool, StoreError> {
             let mut hasher = blake3::Hasher::new();
-            let read = std::fs::File::open(&entry.path).and_then(|file| hasher.update_reader(file).map(drop));
-            read.map_err(StoreError::io("read", &entry.path))?;
-            if Digest::from(hasher.finalize()) != output.object.digest {
-                return Err(StoreError::damaged(name, "its bytes do not match the digest in its name"));
+            let read = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
+            read.map_err(StoreError::io("read", path))?;
+            Ok(Digest::from(hasher.finalize()) == output.object.digest)
+        };
+        if let Some(cache) = &self.node_cache
+            && let Some(path) = cache.path_of(output.object, entry.len, &entry.path)
+        {
+            if depth == VerifyDepth::Quick || is_intact(&path)? {
+                return Ok(path);
             }
+            cache.remove(output.object);
+        }
+        if depth == VerifyDepth::Full && !is_intact(&entry.path)? {
+            return Err(StoreError::damaged(name, "its bytes do not match the digest in its name"));
         }
         Ok(entry.path)
     }
@@ -393,7 +451,14 @@ impl Store {
     fn put_file(&self, name: &str, bytes: &[u8], mode: PublishMode) -> Result<PublishOutcome, StoreError> {
         let mut staged = self.backend.stage()?;
         staged.write_all(bytes).map_err(StoreError::io("write", self.root.join(name)))?;
-        self.backend.publish(staged, name, mode)
+        self.backend.publish(staged, name, mode, Durability::Flushed)
+    }
+
+    /// Writes a file that is worthless after a power cut.
+    fn put_volatile(&self, name: &str, bytes: &[u8], mode: PublishMode) -> Result<PublishOutcome, StoreError> {
+        let mut staged = self.backend.stage()?;
+        staged.write_all(bytes).map_err(StoreError::io("write", self.root.join(name)))?;
+        self.backend.publish(staged, name, mode, Durability::Volatile)
     }
 
     /// Moves a file to the quarantine and returns its new name.

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use tempfile::TempDir;
 
 use super::action::Action;
-use super::backend::{Backend, FileEntry, PublishMode, PublishOutcome, StagedFile};
+use super::backend::{Backend, Durability, FileEntry, PublishMode, PublishOutcome, StagedFile};
 use super::claim::HeldLeases;
 use super::error::StoreError;
 use super::key::ActionKey;
@@ -43,9 +43,14 @@ impl Overlay {
         matches!(StoreFile::of(name), StoreFile::Result(key) if self.pending().contains(&key))
     }
 
-    /// Looks a file up in the store. Other processes' leases do not apply to the overlay.
+    /// Looks a file up in the store. Other processes' leases and notes do not apply to
+    /// the overlay.
     fn head_below(&self, name: &str) -> Result<Option<FileEntry>, StoreError> {
-        if matches!(StoreFile::of(name), StoreFile::Claim(_)) { Ok(None) } else { self.lower.head(name) }
+        if matches!(StoreFile::of(name), StoreFile::Claim(_) | StoreFile::Worker) {
+            Ok(None)
+        } else {
+            self.lower.head(name)
+        }
     }
 
     /// Checks whether an action may run over this store.
@@ -68,17 +73,23 @@ impl Backend for Overlay {
         self.upper.stage()
     }
 
-    fn publish(&self, staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError> {
+    fn publish(
+        &self,
+        staged: StagedFile,
+        name: &str,
+        mode: PublishMode,
+        durability: Durability,
+    ) -> Result<PublishOutcome, StoreError> {
         match StoreFile::of(name) {
             // The name is the digest of the bytes, so they need not be written again.
             StoreFile::Object(_) if self.head_below(name)?.is_some() => Ok(PublishOutcome::Published),
             StoreFile::Result(key) if self.pending().contains(&key) => {
-                self.upper.publish(staged, name, PublishMode::Replace)?;
+                self.upper.publish(staged, name, PublishMode::Replace, durability)?;
                 self.pending().remove(&key);
                 Ok(PublishOutcome::NameTaken)
             }
             _ if mode == PublishMode::CreateOnly && self.head_below(name)?.is_some() => Ok(PublishOutcome::NameTaken),
-            _ => self.upper.publish(staged, name, mode),
+            _ => self.upper.publish(staged, name, mode, durability),
         }
     }
 
@@ -161,7 +172,8 @@ impl Store {
         let (lower, upper) = (Arc::clone(&self.backend), PosixFolder::new(scratch));
         let overlay = Arc::new(Overlay { lower, upper, pending: Mutex::new(pending), stored_only });
         let backend: Arc<dyn Backend> = Arc::<Overlay>::clone(&overlay);
-        Self { root: self.root.clone(), held: HeldLeases::new(Arc::clone(&backend)), backend, overlay: Some(overlay) }
+        let (held, node_cache) = (HeldLeases::new(Arc::clone(&backend)), self.node_cache.clone());
+        Self { root: self.root.clone(), held, backend, overlay: Some(overlay), node_cache }
     }
 
     /// Returns the recomputed result of an action; `None` if it was not recomputed.
@@ -205,7 +217,14 @@ mod tests {
             counts: Counts::default(),
             statistics: BTreeMap::from([("n".into(), count)]),
             upstream: Vec::new(),
-            run: RunInfo { process: Process::current(), program: "t".into(), began_ms: 0, took_ms: 0 },
+            run: RunInfo {
+                process: Process::current(),
+                program: "t".into(),
+                job: None,
+                device: None,
+                began_ms: 0,
+                took_ms: 0,
+            },
         }
     }
 

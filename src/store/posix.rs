@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use rustix::io::Errno;
 
-use super::backend::{Backend, FileEntry, PublishMode, PublishOutcome, StagedFile};
+use super::backend::{Backend, Durability, FileEntry, PublishMode, PublishOutcome, StagedFile};
 use super::create_only::{folders_of_turns, remove_if_old, rename_new};
 use super::error::StoreError;
 use super::layout;
@@ -79,7 +79,7 @@ impl PosixFolder {
         File::open(from)
             .and_then(|mut object| io::copy(&mut object, &mut staged))
             .map_err(StoreError::io("copy to", self.full_path(name)))?;
-        self.publish(staged, name, PublishMode::Replace).map(|_| ())
+        self.publish(staged, name, PublishMode::Replace, Durability::Flushed).map(|_| ())
     }
 
     fn full_path(&self, name: &str) -> PathBuf {
@@ -128,13 +128,23 @@ impl Backend for PosixFolder {
         self.stage_in(&self.full_path(layout::TMP), "")
     }
 
-    fn publish(&self, mut staged: StagedFile, name: &str, mode: PublishMode) -> Result<PublishOutcome, StoreError> {
-        staged.sync_and_close()?;
+    fn publish(
+        &self,
+        mut staged: StagedFile,
+        name: &str,
+        mode: PublishMode,
+        durability: Durability,
+    ) -> Result<PublishOutcome, StoreError> {
+        staged.close(durability)?;
         let path = self.full_path(name);
         self.create_parent(&path)?;
         let from = staged.path().clone();
         match mode {
-            PublishMode::Replace => fs::rename(&from, &path).map_err(StoreError::io("publish", &path))?,
+            PublishMode::Replace => match fs::rename(&from, &path) {
+                // The reply to a rename that was carried out got lost, and the client sent it again.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && !from.exists() && path.exists() => {}
+                renamed => renamed.map_err(StoreError::io("publish", &path))?,
+            },
             PublishMode::CreateOnly => {
                 if !rename_new(&from, &path, &self.full_path(&layout::turn(name)))? {
                     return Ok(PublishOutcome::NameTaken);
@@ -142,22 +152,29 @@ impl Backend for PosixFolder {
             }
         }
         staged.forget();
-        sync_folder_of(&path)?;
+        if durability == Durability::Flushed {
+            sync_folder_of(&path)?;
+        }
         Ok(PublishOutcome::Published)
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let path = self.full_path(name);
-        match fs::read(&path) {
+        match unless_stale(|| fs::read(&path)) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(StoreError::io("read", path)(e)),
         }
     }
 
+    fn refresh(&self, folder: &str) {
+        // Opening a folder makes NFS ask the server whether it has changed.
+        let _ = File::open(self.full_path(folder));
+    }
+
     fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError> {
         let path = self.full_path(name);
-        match fs::symlink_metadata(&path) {
+        match unless_stale(|| fs::symlink_metadata(&path)) {
             Ok(meta) => entry(name.to_owned(), path, &meta).map(Some),
             Err(e) if is_absent(&e) => Ok(None),
             Err(e) => Err(StoreError::io("inspect", path)(e)),
@@ -267,8 +284,19 @@ fn modified(path: &Path) -> Result<SystemTime, StoreError> {
     fs::metadata(path).and_then(|meta| meta.modified()).map_err(StoreError::io("inspect", path))
 }
 
+/// Whether a file does not exist. A file that is still stale after a second attempt was removed.
 fn is_absent(e: &io::Error) -> bool {
-    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    use io::ErrorKind::{NotADirectory, NotFound, StaleNetworkFileHandle};
+    matches!(e.kind(), NotFound | NotADirectory | StaleNetworkFileHandle)
+}
+
+/// Tries an operation on a file again if another host replaced the file between looking its name up
+/// and using it (ESTALE, on NFS): the name may belong to another file now.
+fn unless_stale<T>(operation: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match operation() {
+        Err(e) if e.kind() == io::ErrorKind::StaleNetworkFileHandle => operation(),
+        outcome => outcome,
+    }
 }
 
 fn entry(name: String, path: PathBuf, meta: &fs::Metadata) -> Result<FileEntry, StoreError> {

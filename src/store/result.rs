@@ -8,6 +8,7 @@ use super::error::StoreError;
 use super::key::ActionKey;
 use super::layout::ObjectId;
 use super::process::Process;
+use crate::batch_job::BatchJob;
 use crate::canonical::to_canonical;
 use crate::ids::Digest;
 
@@ -80,6 +81,12 @@ pub struct RunInfo {
     pub process: Process,
     /// Version of the program.
     pub program: String,
+    /// The job of a batch system that the process belonged to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<BatchJob>,
+    /// Name and UUID of the GPU, if it computed on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// Start time in milliseconds since 1970.
     pub began_ms: u64,
     /// Duration in milliseconds.

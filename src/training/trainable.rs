@@ -145,6 +145,11 @@ impl TrainableModel {
         self.trained == Some(TrainScope::All)
     }
 
+    /// Whether adapters are trained.
+    pub fn has_adapters(&self) -> bool {
+        matches!(self.trained, Some(TrainScope::Lora(_)))
+    }
+
     /// Whether the embedding matrix is trained.
     pub fn trains_embedding(&self) -> bool {
         matches!(self.trained, Some(TrainScope::All | TrainScope::Text))

@@ -14,6 +14,7 @@ use std::path::Path;
 const FLOORS: [&[&str]; 9] = [
     &[
         "canonical",
+        "batch_job",
         "candle_threads",
         "grading",
         "huge_pages",

@@ -199,7 +199,7 @@ fn a_round_with_a_prompt_that_was_not_normalised_keeps_it_and_the_next_one_says_
     let pipeline = Pipeline::load(Some(&place.path().join("p.toml"))).unwrap();
     let prompts = |round: u32| {
         let (messages, interrupt) = (Messages::default(), Interrupt::default());
-        let runner = Runner { store: &store, progress: &messages, interrupt: &interrupt, dry_run: false };
+        let runner = Runner::new(&store, &messages, &interrupt);
         let context = EvolutionContext::new(&pipeline, &runner, None, round).unwrap();
         let ids = [context.questioner_prompt.id, context.reasoner_prompt.id];
         drop(context);

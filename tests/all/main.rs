@@ -30,6 +30,7 @@ mod invisible_text;
 mod jsonl;
 mod lineage;
 mod lost_inputs;
+mod many_workers;
 mod mistaken_inputs;
 mod model_commands;
 mod model_gradients;

@@ -20,7 +20,7 @@ use crate::store::Store;
 /// .tar.gz), and Parquet files with a column of images or of their paths, as Hugging Face datasets
 /// use. A file that is not a usable image becomes a row of the `rejects` table with the reason.
 /// Running it again adds only what is new. A source without any usable image ends the command with
-/// exit code 5.
+/// exit code 7.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay ingest ~/photos

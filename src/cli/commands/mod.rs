@@ -25,6 +25,7 @@ mod cancel;
 mod clusters;
 mod completions;
 mod doctor;
+mod drain;
 mod evaluate;
 mod evolve_round;
 mod gc;
@@ -32,6 +33,7 @@ mod grade;
 mod ingest;
 mod lineage;
 mod log;
+mod logs;
 mod model;
 mod replay;
 mod rescore;
@@ -44,6 +46,7 @@ mod submit;
 mod verify;
 mod warm_start;
 mod why;
+mod work;
 
 use clap::Subcommand;
 
@@ -52,6 +55,9 @@ use crate::cli::{Result, Ui};
 commands! {
     Ingest(ingest::IngestArgs) => ingest::cmd_ingest,
     EvolveRound(evolve_round::EvolveRoundArgs) => evolve_round::cmd_evolve_round,
+    Work(work::WorkArgs) => work::cmd_work,
+    Drain(drain::DrainArgs) => drain::cmd_drain,
+    Logs(logs::LogsArgs) => logs::cmd_logs,
     Submit(submit::SubmitArgs) => submit::cmd_submit,
     Cancel(cancel::CancelArgs) => cancel::cmd_cancel,
     Branch(branch::BranchArgs) => branch::cmd_branch,

@@ -2,21 +2,32 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::args::StoreArgs;
-use crate::cli::{Result, Ui, format};
+use crate::cli::output::under_way::UnderWay;
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::evolution::{CurrentRound, current_round, ref_name};
-use crate::store::{Ref, Store, StoreFile};
+use crate::store::{Ref, Store, StoreFile, now_ms};
 
-/// Show the evolutions of the store, their refs, and the disk space in use.
+/// Show the evolutions of the store, their refs, and the workers of rounds under way.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   visplay status
+  visplay status --watch 30           again every 30 seconds
+  visplay status --space              also the disk space in use, which takes longer
   visplay status --json | jq .refs")]
 pub struct StatusArgs {
+    /// Show the rounds under way again and again, after this number of seconds, until none is left.
+    /// Ends with exit code 1 if work is left and nobody does it.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    watch: Option<u64>,
+    /// Show the disk space in use. Every file of the store is looked at.
+    #[arg(long)]
+    space: bool,
     #[command(flatten)]
     store: StoreArgs,
 }
@@ -24,12 +35,16 @@ pub struct StatusArgs {
 /// Runs `visplay status`.
 pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<()> {
     let store = args.store.open()?;
+    if let Some(seconds) = args.watch {
+        return watch(&store, Duration::from_secs(seconds), ui);
+    }
     let heads = heads(&store)?;
-    let usage = disk_usage(&store)?;
+    let usage = args.space.then(|| disk_usage(&store)).transpose()?;
+    let under_way = UnderWay::read(&store)?;
     if ui.json {
         let refs: Result<Vec<Value>> = heads.iter().map(|r| describe(&store, r)).collect();
         let current = current(&store, &heads)?;
-        return ui.result_json(&json!({"store": store.root(), "refs": refs?, "current": current, "room": usage}));
+        return ui.result_json(&json!({"store": store.root(), "refs": refs?, "current": current, "under_way": under_way.json(), "room": usage}));
     }
     if heads.is_empty() {
         ui.result(format!("{} is empty; `visplay ingest FOLDER` adds images", store.root().display()))?;
@@ -48,12 +63,34 @@ pub fn cmd_status(args: &StatusArgs, ui: &Ui) -> Result<()> {
             ui.result(format!("{evolution}: {current}"))?;
         }
     }
+    under_way.print(ui)?;
+    let Some(usage) = usage else { return Ok(()) };
     let total: u64 = usage.values().map(|k| k.bytes).sum();
     let kinds: Vec<String> = usage
         .iter()
         .map(|(kind, k)| format!("{kind} {} ({})", format::count(k.files), format::bytes(k.bytes)))
         .collect();
     ui.result(format!("{}: {}: {}", store.root().display(), format::bytes(total), kinds.join(", ")))
+}
+
+/// Shows the rounds under way again and again until none is left.
+fn watch(store: &Store, interval: Duration, ui: &Ui) -> Result<()> {
+    loop {
+        let under_way = UnderWay::read(store)?;
+        if ui.json {
+            ui.result_json(&under_way.json())?;
+        } else {
+            ui.result(format::time(now_ms()))?;
+            under_way.print(ui)?;
+        }
+        if under_way.rounds.is_empty() {
+            return ui.result("no round is under way");
+        }
+        if under_way.is_abandoned() {
+            return Err(CommandError::failed("work is left, and nobody does it"));
+        }
+        std::thread::sleep(interval);
+    }
 }
 
 /// Returns the latest version of each ref.
@@ -120,6 +157,8 @@ fn disk_usage(store: &Store) -> Result<BTreeMap<&'static str, DiskUsage>> {
             StoreFile::Claim(_) => "claims",
             StoreFile::Temporary => "temporary files",
             StoreFile::Cache => "cache",
+            StoreFile::Worker | StoreFile::Job | StoreFile::Log => "notes and logs",
+            StoreFile::StepWeights => "weights of steps",
             StoreFile::Quarantined => "quarantine",
             // A hard link to an object takes no space of its own, a copy does.
             StoreFile::View if std::fs::symlink_metadata(&entry.path).is_ok_and(|meta| meta.nlink() == 1) => "views",

@@ -6,21 +6,26 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
+use crate::cli::output::under_way::{UnderWay, activity, duration, stage_of};
 use crate::cli::session::Session;
-use crate::cli::{Result, Ui, format};
+use crate::cli::{CommandError, Result, Ui, format};
+use crate::evolution::ref_name;
 use crate::stages::ingest::{IngestRequest, preview};
+use crate::store::{Process, Store};
 
-/// Explain why a stage would run again: what changed since its last result.
+/// Explain why a stage would run again: what changed since its last result. Or explain what a round
+/// waits for.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  visplay why round 3               what round 3 waits for, and who does it
   visplay why ingest                compare the pipeline file's options with those of the last ingest
   visplay why ingest ~/photos       also list new files")]
 pub struct WhyArgs {
     /// The stage to explain.
     #[arg(value_enum)]
     stage: StageName,
-    /// Folders and files to compare with those ingested before.
-    #[arg(value_name = "SOURCE")]
+    /// Folders and files to compare with those ingested before; for `round`, its number.
+    #[arg(value_name = "SOURCE|N")]
     sources: Vec<PathBuf>,
     /// Image column of the Parquet files.
     #[arg(long, value_name = "NAME")]
@@ -34,10 +39,71 @@ pub struct WhyArgs {
 }
 
 /// A stage that can be explained.
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum StageName {
     /// Reads image files into the images table.
     Ingest,
+    /// A round under way.
+    Round,
+}
+
+/// Explains what a round waits for.
+fn explain_round(args: &WhyArgs, evolution: &str, ui: &Ui) -> Result<()> {
+    let number = match &args.sources[..] {
+        [number] => number.to_str().and_then(|number| number.parse::<u32>().ok()),
+        _ => None,
+    };
+    let round =
+        number.ok_or_else(|| CommandError::usage("`why round` needs the number of a round, as in `why round 3`"))?;
+    let store = args.store.open()?;
+    let under_way = UnderWay::read(&store)?;
+    let lines = reasons(&store, &under_way, evolution, round)?;
+    if ui.json {
+        return ui.result_json(&json!({"evolution": evolution, "round": round, "reasons": lines}));
+    }
+    lines.iter().try_for_each(|line| ui.result(line))
+}
+
+/// Returns the reasons why a round is not finished, a line each.
+fn reasons(store: &Store, under_way: &UnderWay, evolution: &str, round: u32) -> Result<Vec<String>> {
+    let name = format!("round {round} of {evolution}");
+    if store.head(evolution, &ref_name(round, "round"))?.is_some() {
+        return Ok(vec![format!("{name} is finished")]);
+    }
+    let Some(open) = under_way.rounds.iter().find(|open| open.evolution == evolution && open.round == round) else {
+        let stopped = store.head(evolution, &ref_name(round, "stopped"))?.is_some();
+        return Ok(vec![match stopped {
+            true => format!(
+                "{name} was stopped by a gate; `visplay show {evolution}/{}` shows it",
+                ref_name(round, "stopped")
+            ),
+            false => {
+                format!("{name} has not begun, or has failed; `visplay evolve-round {round}` runs it and says why")
+            }
+        }]);
+    };
+    let Some(foremost) = under_way.foremost(open) else {
+        return Ok(vec![format!(
+            "nobody works on {name}; `visplay evolve-round {round}` or `visplay work` goes on with it"
+        )]);
+    };
+    let mut lines = vec![format!("{name} is at {}", stage_of(foremost))];
+    for sign in under_way.workers_of(open) {
+        let mut line = format!("{}: {}", sign.note.name(), activity(sign));
+        if !sign.is_lost {
+            line = format!("{line}; last sign {} ago", duration(sign.age));
+        }
+        lines.push(line);
+    }
+    // A holder without a note: of an earlier version, or whose note was lost.
+    let held: Vec<_> =
+        under_way.workers_of(open).filter_map(|sign| sign.note.shard.as_ref()?.held_by.clone()).collect();
+    for holder in held.iter().filter(|holder| !under_way.workers.iter().any(|sign| sign.note.process == **holder)) {
+        let Process { host, pid, .. } = holder;
+        lines.push(format!("{host}-{pid} has given no sign; its lease is free a minute after its last heartbeat"));
+    }
+    lines.dedup();
+    Ok(lines)
 }
 
 /// Number of new files that are listed.
@@ -45,8 +111,10 @@ const MAX_LISTED: usize = 10;
 
 /// Runs `visplay why`.
 pub fn cmd_why(args: &WhyArgs, ui: &Ui) -> Result<()> {
-    let StageName::Ingest = args.stage;
     let pipeline = args.pipeline.load()?;
+    if args.stage == StageName::Round {
+        return explain_round(args, &pipeline.evolution, ui);
+    }
     args.threads.start()?;
     let session = Session::new(args.store.open()?, ui);
     let options = pipeline.ingest.options();

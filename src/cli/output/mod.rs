@@ -6,5 +6,7 @@ pub mod mistaken_files;
 pub mod progress;
 pub mod readers;
 pub mod round_table;
+pub mod store_log;
 pub mod table_files;
 pub mod ui;
+pub mod under_way;

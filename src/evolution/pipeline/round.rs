@@ -25,6 +25,10 @@ section! {
         pub labelled_columns: BenchmarkColumns = BenchmarkColumns::default(),
         /// Number of rows in a shard, the unit in which an interrupted stage resumes.
         pub shard_rows: u32 = 256,
+        /// Maximum number of tokens that the samples of a shard can have, which sets the number of its
+        /// rows instead of `shard_rows`; 0 sets it by rows. Small shards spread over more workers.
+        #[serde(skip_serializing_if = "is_zero")]
+        pub shard_tokens: u32 = 0,
         /// Whether a round is kept but does not become current when its Reasoner has a lower
         /// label-free score than before.
         pub keep_best: bool = false,
@@ -35,6 +39,13 @@ section! {
         /// Answers of the base model to each of these questions.
         pub keep_best_samples: u32 = 20,
     }
+}
+
+/// Whether a key has the value that leaves results as they were before the key existed: then it is
+/// no part of the settings that a round stores.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 impl Round {

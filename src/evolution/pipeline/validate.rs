@@ -121,6 +121,7 @@ fn checked_values(pipeline: &Pipeline) -> Vec<CheckedValue> {
         model.max_pixels in 0.0..=(1u64 << 32) as f64,
         round.questions_per_image in SMALL,
         round.shard_rows in MILLION,
+        round.shard_tokens in 0.0..=f64::from(u32::MAX),
         // Seeds are JSON integers in actions and TOML integers here.
         round.seed in 0.0..=i64::MAX as f64,
         round.keep_best_slack in SHARE,

@@ -193,10 +193,10 @@ impl Replayer<'_> {
         let folder = self.scratch.join(first.part.name());
         let store = stored.replay_overlay(&folder, keys);
         let progress = QuietProgress(self.request.progress);
-        let runner = Runner { store: &store, progress: &progress, interrupt: self.request.interrupt, dry_run: false };
+        let runner = Runner::new(&store, &progress, self.request.interrupt);
         let end_reason = match run_stages(&runner) {
             Ok(()) | Err(EvolutionError::Stage(StageError::Store(StoreError::ReplayComplete))) => None,
-            Err(e @ EvolutionError::Stage(StageError::Interrupted)) => return Err(e),
+            Err(e @ EvolutionError::Stage(StageError::Interrupted | StageError::Drained)) => return Err(e),
             Err(EvolutionError::Stage(StageError::Store(StoreError::ReplayDiverged { action }))) => {
                 Some(describe_divergence(stored, &action)?)
             }

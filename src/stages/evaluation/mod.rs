@@ -66,6 +66,12 @@ impl Default for Protocols {
 }
 
 impl Protocols {
+    /// Returns the maximum number of tokens of the answers to an item.
+    pub fn max_tokens_per_item(&self) -> u64 {
+        let answers = u64::from(self.greedy) + u64::from(self.sampled) + u64::from(self.majority);
+        answers * u64::from(self.max_tokens)
+    }
+
     fn sampling(&self) -> Sampling {
         let Self { temperature, top_k, top_p, max_tokens, .. } = *self;
         Sampling { temperature, top_k, top_p, max_tokens }

@@ -1,14 +1,17 @@
 //! The import of a checkpoint folder into the store.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::{IMPORT, SIDE_FILES, StoredModel, store_weights};
 use crate::ids::Digest;
 use crate::stages::{Result, Runner, ShardOutput, Stage, StageError, new_action};
-use crate::store::{Action, ObjectId, ObjectKind, Output, StageResult, Store};
+use crate::store::{Action, ActionKey, ClaimOutcome, ObjectId, ObjectKind, Output, StageResult, Store};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, check_patches};
 use crate::vlm::config::{Config, check_is_checkpoint};
 use crate::vlm::image_processor::{PROCESSORS_FILE, ProcessorText};
@@ -21,7 +24,7 @@ use crate::vlm::weights::Weights;
 /// The folder is not a usable checkpoint, or the store cannot be written to.
 pub fn import(folder: &Path, runner: &Runner<'_>) -> Result<(StageResult, StoredModel)> {
     check_is_checkpoint(folder).map_err(StageError::model)?;
-    let files = CheckpointFiles::of(folder)?;
+    let files = CheckpointFiles::of(folder, runner)?;
     let result = runner.run(&ImportStage { folder }, &[files])?.results.remove(0);
     let model = StoredModel::from_result(&result)?;
     Ok((result, model))
@@ -39,7 +42,7 @@ pub fn is_emptied(folder: &Path, imported: &StageResult, store: &Store) -> Resul
     if needed.all(|name| folder.join(name).exists()) {
         return Ok(false);
     }
-    let files = CheckpointFiles::of(folder)?.0;
+    let files = CheckpointFiles::compute(&list_files(folder)?)?.0;
     Ok(files.iter().all(|(name, digest)| original.get(name).is_some_and(|other| *other == digest.to_string())))
 }
 
@@ -47,23 +50,91 @@ pub fn is_emptied(folder: &Path, imported: &StageResult, store: &Store) -> Resul
 struct CheckpointFiles(BTreeMap<String, Digest>);
 
 impl CheckpointFiles {
-    fn of(folder: &Path) -> Result<Self> {
-        let mut files = BTreeMap::new();
-        // Hashed only where the processor is a section of it. Reading it reports a malformed file.
-        let section = ProcessorText::find(folder).is_ok_and(|processor| processor.is_section);
-        for entry in std::fs::read_dir(folder).map_err(StageError::read(folder))? {
-            let path = entry.map_err(StageError::read(folder))?.path();
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let is_section = section && name == PROCESSORS_FILE;
-            if is_section || SIDE_FILES.contains(&name.as_str()) || name.ends_with(".safetensors") {
-                let mut hasher = blake3::Hasher::new();
-                let file = std::fs::File::open(&path).map_err(StageError::read(&path))?;
-                hasher.update_reader(file).map_err(StageError::read(&path))?;
-                files.insert(name, Digest::from(hasher.finalize()));
+    /// Returns the digests of a checkpoint's files.
+    ///
+    /// A checkpoint is many gigabytes, so the digests are noted in the store's cache under the
+    /// files' names, sizes, times and inodes, and of several processes that start together one
+    /// computes them.
+    fn of(folder: &Path, runner: &Runner<'_>) -> Result<Self> {
+        let files = list_files(folder)?;
+        let store = runner.store;
+        let Some(key) = identity(folder, &files) else { return Self::compute(&files) };
+        let noted = || -> Result<Option<Self>> {
+            let noted = store.read_cache(key)?;
+            Ok(noted.and_then(|note| serde_json::from_slice(&note).ok()).map(Self))
+        };
+        loop {
+            if let Some(noted) = noted()? {
+                return Ok(noted);
             }
+            if let ClaimOutcome::Acquired(_claim) =
+                store.claim(ActionKey::of_lease("visplay 2026 digests of a checkpoint", &[key.as_bytes()]), true)?
+            {
+                if let Some(noted) = noted()? {
+                    return Ok(noted);
+                }
+                let digests = Self::compute(&files)?;
+                // Files that were changed meanwhile have another identity.
+                if identity(folder, &files) == Some(key) {
+                    store.write_cache(key, &serde_json::to_vec(&digests.0).map_err(StageError::model)?)?;
+                }
+                return Ok(digests);
+            }
+            runner.interrupt.check_new_shard()?;
+            std::thread::sleep(WAIT);
         }
-        Ok(Self(files))
     }
+
+    /// Reads the files and computes their digests.
+    fn compute(files: &[(String, PathBuf)]) -> Result<Self> {
+        let digest = |(name, path): &(String, PathBuf)| {
+            let mut hasher = blake3::Hasher::new();
+            let file = std::fs::File::open(path).map_err(StageError::read(path))?;
+            hasher.update_reader(file).map_err(StageError::read(path))?;
+            Ok((name.clone(), Digest::from(hasher.finalize())))
+        };
+        Ok(Self(files.par_iter().map(digest).collect::<Result<_>>()?))
+    }
+}
+
+/// Pause between two looks for the digests that another process computes.
+const WAIT: Duration = Duration::from_millis(250);
+/// Least age of files whose digests are noted: a file that is written to twice within the clock's
+/// resolution keeps its time.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// Lists the files of a checkpoint that determine the model, by name.
+fn list_files(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let mut files = Vec::new();
+    // Hashed only where the processor is a section of it. Reading it reports a malformed file.
+    let section = ProcessorText::find(folder).is_ok_and(|processor| processor.is_section);
+    for entry in std::fs::read_dir(folder).map_err(StageError::read(folder))? {
+        let path = entry.map_err(StageError::read(folder))?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let is_section = section && name == PROCESSORS_FILE;
+        if is_section || SIDE_FILES.contains(&name.as_str()) || name.ends_with(".safetensors") {
+            files.push((name, path));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Returns a digest of what the file system says of files; `None` if it does not tell or one of
+/// them has just been written.
+fn identity(folder: &Path, files: &[(String, PathBuf)]) -> Option<Digest> {
+    let mut facts = vec![folder.canonicalize().ok()?.to_str()?.to_owned()];
+    for (name, path) in files {
+        let meta = std::fs::metadata(path).ok()?;
+        let age = SystemTime::now().duration_since(meta.modified().ok()?).unwrap_or_default();
+        if age < SETTLED {
+            return None;
+        }
+        let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+        facts.push(format!("{name} {} {times:?} {}", meta.len(), meta.ino()));
+    }
+    let parts: Vec<&[u8]> = facts.iter().map(String::as_bytes).collect();
+    Some(Digest::derive("visplay 2026 files of a checkpoint", &parts))
 }
 
 struct ImportStage<'a> {

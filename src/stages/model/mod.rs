@@ -247,6 +247,8 @@ impl NamedTensors for TensorsOnDevice<'_> {
 pub struct ModelHandle<'a> {
     /// Id in actions and rows.
     pub id: ModelId,
+    /// Whether its weights exist only in the processes that train them, between two checkpoints.
+    pub is_in_training: bool,
     load: Box<dyn Fn() -> Result<LoadedModel> + Send + Sync + 'a>,
     loaded: OnceCell<LoadedModel>,
 }
@@ -254,7 +256,12 @@ pub struct ModelHandle<'a> {
 impl<'a> ModelHandle<'a> {
     /// Returns a handle to the model that `load` loads.
     pub fn new(id: ModelId, load: impl Fn() -> Result<LoadedModel> + Send + Sync + 'a) -> Self {
-        Self { id, load: Box::new(load), loaded: OnceCell::new() }
+        Self { id, is_in_training: false, load: Box::new(load), loaded: OnceCell::new() }
+    }
+
+    /// Returns a handle to a model in training.
+    pub fn in_training(id: ModelId, load: impl Fn() -> Result<LoadedModel> + Send + Sync + 'a) -> Self {
+        Self { is_in_training: true, ..Self::new(id, load) }
     }
 
     /// Returns the model, loading it on first use.

@@ -8,9 +8,11 @@
 mod metrics;
 mod rollouts;
 mod settings;
+mod step_weights;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device};
 use serde_json::json;
@@ -25,15 +27,19 @@ use super::role_prompt::RolePrompt;
 use super::training_state::{TrainingInit, TrainingState, UPDATES};
 use super::{Result, Runner, ShardOutput, Stage, StageError, TableOutput, inputs, new_action, schema};
 use crate::ids::{ModelId, QuestionId};
-use crate::store::{Action, ActionKey, Counts, StageResult, Store};
+use crate::random::Seed;
+use crate::store::{Action, ActionKey, Counts, Process, StageResult, Store, StoreError};
 use crate::tables::{AnswerRow, MetricRow, QuestionRow, RewardRow, Role, TableRow};
+use crate::training::TrainingError;
 use crate::training::grpo_step::{GrpoStepReport, grpo_step};
-use crate::training::trainable::Snapshot;
+use crate::training::trainable::{Snapshot, TrainableModel};
 use crate::vlm::ops::Ops;
 
 /// The stage's name.
 pub const UPDATE: &str = "update";
 const VERSION: u32 = 1;
+/// Time that the process with the weights in memory has to begin the next step before others do.
+const TRAINER_HEAD_START: Duration = Duration::from_secs(10);
 
 /// Everything that the training of a role depends on, except its samples and rewards.
 pub struct TrainingSpec<'a> {
@@ -73,6 +79,8 @@ pub struct TrainingChain<'a> {
     store: &'a Store,
     steps_done: Mutex<Vec<ChainStep>>,
     state: Mutex<Option<TrainingState>>,
+    /// Weights that another process shared, for sampling only, and the time that reading them took.
+    shared: Mutex<Option<(TrainableModel, Duration)>>,
 }
 
 /// A step that is done or about to be done.
@@ -94,7 +102,7 @@ impl ChainStep {
 impl<'a> TrainingChain<'a> {
     /// Starts a role's training.
     pub fn new(training: TrainingSpec<'a>, store: &'a Store) -> Self {
-        Self { training, store, steps_done: Mutex::default(), state: Mutex::default() }
+        Self { training, store, steps_done: Mutex::default(), state: Mutex::default(), shared: Mutex::default() }
     }
 
     /// Returns the number of steps done.
@@ -111,17 +119,61 @@ impl<'a> TrainingChain<'a> {
     /// stored that could be hashed, so the id is derived from the last step's action, which
     /// determines them.
     pub fn model_id(&self) -> ModelId {
-        self.last_result().map_or(self.training.base.id, |result| ModelId::of_step(&result.action.to_string()))
+        self.last_result().map_or(self.training.base.id, |result| model_after(result.action))
     }
 
     /// Returns the model after the steps done, loaded when it is needed.
     pub fn model(&self) -> ModelHandle<'_> {
         let step = self.steps();
-        ModelHandle::new(self.model_id(), move || {
+        ModelHandle::in_training(self.model_id(), move || {
+            if let Some(model) = self.shared_model(step)? {
+                return Ok(model);
+            }
             let mut state = self.state();
             let state = self.advance(&mut state, step)?;
-            LoadedModel::new(Arc::clone(&self.training.assets), &Snapshot(&state.weights))
+            self.sampling_model(&state.weights)
         })
+    }
+
+    fn sampling_model(&self, weights: &TrainableModel) -> Result<LoadedModel> {
+        LoadedModel::new(Arc::clone(&self.training.assets), &Snapshot(weights))
+    }
+
+    /// Returns the model after `step` steps from the weights that the process which made the update
+    /// has shared; `None` where there are none, or making the updates here takes less time.
+    fn shared_model(&self, step: u32) -> Result<Option<LoadedModel>> {
+        let training = &self.training;
+        let here = self.state().as_ref().map_or(0, |state| state.step);
+        let is_own = self.last_result().is_none_or(|result| result.run.process == Process::current());
+        if is_own || here == step {
+            return Ok(None);
+        }
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some((_, reading)), true) = (&*shared, here < step) {
+            let updating: u64 = self.results().iter().skip(here as usize).map(|result| result.run.took_ms).sum();
+            if Duration::from_millis(updating) < *reading {
+                return Ok(None);
+            }
+        }
+        let began = Instant::now();
+        let weights = match shared.take() {
+            Some((weights, _)) => weights,
+            None if self.store.step_weights(self.model_id())?.is_none() => return Ok(None),
+            None => {
+                let tensors = training.base.tensors(self.store)?;
+                let (config, scope) = (&training.assets.config, training.settings.trained());
+                let seed = Seed(training.seed);
+                TrainableModel::new(config, scope, &tensors, seed, training.dtype, training.device)
+                    .map_err(TrainingError::from)?
+                    .with_ops(training.ops)
+            }
+        };
+        let model = match step_weights::fetch(self.store, self.model_id(), &weights)? {
+            true => Some(self.sampling_model(&weights)?),
+            false => None,
+        };
+        *shared = Some((weights, began.elapsed()));
+        Ok(model)
     }
 
     /// Runs the next step on its samples and their rewards. Returns `false` where the store has its
@@ -134,7 +186,8 @@ impl<'a> TrainingChain<'a> {
         let previous = self.last_result().map(|result| result.action);
         let chain_step = ChainStep { samples, rewards, result: None };
         let shard = Shard { step, previous, chain_step };
-        let mut run = runner.run(&UpdateStage { chain: self }, std::slice::from_ref(&shard))?;
+        let mut run =
+            runner.run(&UpdateStage { chain: self, awaited: Mutex::default() }, std::slice::from_ref(&shard))?;
         let result = Some(run.results.remove(0));
         self.steps_done().push(ChainStep { result, ..shard.chain_step });
         Ok(run.computed > 0)
@@ -163,6 +216,22 @@ impl<'a> TrainingChain<'a> {
 
     fn state(&self) -> MutexGuard<'_, Option<TrainingState>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shares the weights after `step` steps with the workers that sample with them too, and removes
+    /// those that no worker needs any more.
+    fn share_weights(&self, runner: &Runner<'_>, model: ModelId, weights: &TrainableModel) -> Result<()> {
+        let has_others = runner.store.trainers()? > 0;
+        if has_others {
+            step_weights::share(self.store, model, weights)?;
+        }
+        let steps = self.steps_done();
+        let mut earlier: Vec<ModelId> = Vec::new();
+        // The weights before this step are still in use: a worker may be about to read them.
+        for result in steps.iter().rev().skip(1).filter_map(|step| step.result.as_ref()) {
+            earlier.push(model_after(result.action));
+        }
+        Ok(self.store.remove_step_weights(&earlier)?)
     }
 
     fn has_checkpoint(&self, step: u32) -> bool {
@@ -227,6 +296,11 @@ impl<'a> TrainingChain<'a> {
     }
 }
 
+/// Returns the id of the weights after the step with this action.
+fn model_after(action: ActionKey) -> ModelId {
+    ModelId::of_step(&action.to_string())
+}
+
 /// The outcome of a step, and the rows it was computed from.
 struct StepOutcome {
     report: GrpoStepReport,
@@ -236,6 +310,8 @@ struct StepOutcome {
 
 struct UpdateStage<'c, 'a> {
     chain: &'c TrainingChain<'a>,
+    /// When this process began to let another one make the step.
+    awaited: Mutex<Option<Instant>>,
 }
 
 struct Shard {
@@ -248,6 +324,26 @@ impl Stage for UpdateStage<'_, '_> {
     type Shard = Shard;
     const PHASE: &'static str = "training";
     const IS_CONCURRENT: bool = false;
+
+    fn needs_trainer(&self) -> bool {
+        true
+    }
+
+    fn is_turn(&self, shard: &Shard, runner: &Runner<'_>) -> Result<bool> {
+        let mut awaited = self.awaited.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_prepared = self.chain.state().as_ref().is_some_and(|state| state.step == shard.step);
+        let Some(previous) = self.chain.last_result().filter(|_| !is_prepared) else { return Ok(true) };
+        // The process that made the previous step has the weights in memory. Others give it some
+        // time, and longer than that only if it is gone.
+        let began = *awaited.get_or_insert_with(Instant::now);
+        Ok(began.elapsed() > TRAINER_HEAD_START || !runner.store.is_at_work(&previous.run.process)?)
+    }
+
+    fn typical_time(&self) -> Option<Duration> {
+        let mut times: Vec<u64> = self.chain.results().iter().map(|result| result.run.took_ms).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).map(|ms| Duration::from_millis(*ms))
+    }
 
     fn phase(&self) -> &'static str {
         match self.chain.training.role {
@@ -291,6 +387,8 @@ impl Stage for UpdateStage<'_, '_> {
         if chain.has_checkpoint(shard.step) {
             outputs.extend(state.save(runner.store, &chain.training.assets)?);
         }
+        let key = self.action(shard).key().map_err(StoreError::from)?;
+        chain.share_weights(runner, model_after(key), &state.weights)?;
         runner.progress.advance(1);
         let statistics = BTreeMap::from([(UPDATES.to_owned(), state.optimizer.updates())]);
         let mut upstream: Vec<ActionKey> = shard.previous.into_iter().collect();

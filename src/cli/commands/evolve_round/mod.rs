@@ -10,18 +10,19 @@ use serde_json::{Value, json};
 
 use super::audit::TruthFile;
 use super::ingest::check_sources;
-use crate::cli::args::{DeviceArgs, PipelineArgs, StoreArgs, ThreadArgs};
+use crate::cli::args::{DeviceArgs, JobArgs, NodeCacheArgs, PipelineArgs, StoreArgs, ThreadArgs};
 use crate::cli::output::mistaken_files::say_mistaken_files;
 use crate::cli::output::round_table;
 use crate::cli::session::Session;
-use crate::cli::{CommandError, Result, Ui, format};
+use crate::cli::{CommandError, Result, Ui, exit, format};
 use crate::evolution::pipeline::Pipeline;
 use crate::evolution::{
-    EvolutionError, FinishedRound, PlannedPart, boxed_shares, curriculum_truth, evolve_round, next_round, plan,
+    EvolutionError, FinishedRound, PlannedPart, boxed_shares, claim_evolution, curriculum_truth, evolve_round,
+    next_round, plan,
 };
 use crate::stages::ingest::{IMAGES, IngestRequest, IngestSummary, ingest};
-use crate::stages::{Runner, StageError};
-use crate::store::Store;
+use crate::stages::{Progress, Runner, StageError, WorkerSpec};
+use crate::store::{Claim, Process, Store, WorkerNote, WorkerRole};
 
 /// Run rounds of the evolution up to round N.
 ///
@@ -34,7 +35,8 @@ use crate::store::Store;
   visplay evolve-round 1 --images ~/photos --evolution mine
   visplay evolve-round 3
   visplay evolve-round next --pipeline pipelines/qwen2.5-vl-3b.toml
-  visplay evolve-round 3 --dry-run")]
+  visplay evolve-round 3 --dry-run
+  visplay evolve-round next --alone         from cron, where the last run may still be going on")]
 pub struct EvolveRoundArgs {
     /// Number of the round, from 1, or `next` for the first unfinished one.
     #[arg(value_name = "N|next", value_parser = round_choice)]
@@ -46,14 +48,25 @@ pub struct EvolveRoundArgs {
     /// Show what would run, without running it.
     #[arg(long)]
     dry_run: bool,
+    /// Run the round only if no other process works on the evolution; otherwise end with exit code
+    /// 5. For cron.
+    #[arg(long, conflicts_with = "dry_run")]
+    alone: bool,
+    /// Try shards again that were set aside because workers were lost with them on two hosts.
+    #[arg(long)]
+    retry_set_aside: bool,
     #[command(flatten)]
     store: StoreArgs,
+    #[command(flatten)]
+    node_cache: NodeCacheArgs,
     #[command(flatten)]
     pipeline: PipelineArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
     threads: ThreadArgs,
+    #[command(flatten)]
+    job: JobArgs,
 }
 
 /// The round to run.
@@ -73,6 +86,10 @@ pub(super) fn round_choice(text: &str) -> Result<RoundChoice, String> {
 
 /// Runs `visplay evolve-round`.
 pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
+    args.job.end(&args.store, run(args, ui))
+}
+
+fn run(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let mut pipeline = args.pipeline.load()?;
     pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
@@ -80,9 +97,14 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     if args.dry_run {
         return dry_run::print(args, &pipeline, ui);
     }
-    let session = Session::new(args.store.open_or_create()?, ui);
-    let (store, runner) = (&session.store, session.runner());
+    let session = Session::of_worker(args.node_cache.apply(args.store.open_or_create()?)?, ui);
+    let store = &session.store;
+    let _alone = args.alone.then(|| claim_alone(store, &pipeline.evolution)).transpose()?;
+    let device = pipeline.model.device.to_string();
+    let worker = session.worker(WorkerSpec { command: "evolve-round", role: WorkerRole::Any, device });
+    let runner = Runner { progress: &worker, retry: args.retry_set_aside, ..session.runner() };
     let round = round_of(args, store, &pipeline)?;
+    worker.works_on(&pipeline.evolution, round);
     let ingested = ingest_images(args, &pipeline, &runner)?;
     if let Some(ingested) = &ingested {
         report_images(ingested, store, ui);
@@ -128,6 +150,22 @@ pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
         }));
     }
     round_table::print(&rounds, &times, store, &pipeline, labels.as_ref(), start, ui)
+}
+
+/// Claims an evolution for this process alone.
+fn claim_alone(store: &Store, evolution: &str) -> Result<Claim> {
+    claim_evolution(store, evolution)?.map_err(|holder| {
+        let message = match *holder {
+            Some(note) => {
+                let job = note.job.as_ref().map_or(String::new(), |job| format!(" ({job})"));
+                let WorkerNote { process: Process { host, pid, .. }, round, .. } = note;
+                format!("round {round} of {evolution} is under way: process {pid} on {host}{job} works on it")
+            }
+            None => format!("another process works on {evolution} already"),
+        };
+        let hint = "`visplay status` shows its progress; without --alone, this command joins it".to_owned();
+        CommandError { code: exit::UNDER_WAY, message, hint: Some(hint) }
+    })
 }
 
 /// Returns a round's report in JSON, with the share of answers with a box beside every accuracy.

@@ -1,0 +1,200 @@
+//! What the workers of a store are doing, for `status` and `why`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cli::{Result, Ui, format};
+use crate::evolution::{RoundUnderWay, rounds_under_way};
+use crate::store::{Process, Store, WorkerNote, WorkerRole, WorkerSign, WorkerState, now_ms};
+
+/// A shard that takes this many times as long as is typical is marked as slow.
+const SLOW: u64 = 3;
+
+/// The rounds under way and the workers of a store.
+pub struct UnderWay {
+    /// The rounds.
+    pub rounds: Vec<RoundUnderWay>,
+    /// The workers, living and lost.
+    pub workers: Vec<WorkerSign>,
+}
+
+impl UnderWay {
+    /// Reads the notes of a store, and nothing else.
+    pub fn read(store: &Store) -> Result<Self> {
+        Ok(Self { rounds: rounds_under_way(store, None)?, workers: store.workers()? })
+    }
+
+    /// Returns the workers of a round.
+    pub fn workers_of<'s>(&'s self, round: &'s RoundUnderWay) -> impl Iterator<Item = &'s WorkerSign> {
+        let is_of_round = |sign: &&WorkerSign| sign.note.evolution == round.evolution && sign.note.round == round.round;
+        self.workers.iter().filter(is_of_round)
+    }
+
+    /// Whether work is left that nobody does.
+    pub fn is_abandoned(&self) -> bool {
+        self.rounds.iter().any(|round| self.workers_of(round).all(|sign| sign.is_lost))
+    }
+
+    /// Returns the view in JSON.
+    pub fn json(&self) -> Value {
+        let rounds = self.rounds.iter().map(|round| {
+            let workers: Vec<Value> = self.workers_of(round).map(|sign| {
+                json!({"note": sign.note, "name": sign.note.name(), "age_s": sign.age.as_secs_f64(), "lost": sign.is_lost})
+            }).collect();
+            let eta = self.time_left(round).map(|range| range.map(|time| time.as_secs()));
+            json!({"evolution": round.evolution, "round": round.round, "workers": workers, "stage_seconds_left": eta})
+        });
+        rounds.collect()
+    }
+
+    /// Prints the rounds, their stage and their workers.
+    pub fn print(&self, ui: &Ui) -> Result<()> {
+        for round in &self.rounds {
+            let name = format!("{}: round {}", round.evolution, round.round);
+            let Some(foremost) = self.foremost(round) else {
+                ui.result(format!("{name} is under way, but nobody works on it; `visplay evolve-round {}` or `visplay work` goes on with it", round.round))?;
+                self.print_workers(round, ui)?;
+                continue;
+            };
+            let mut line = format!("{name} is under way: {}", stage_of(foremost));
+            if foremost.phase_shards > 0 {
+                let running = self.living(round).filter(|note| note.state == WorkerState::Running).count() as u64;
+                let left = foremost.phase_shards.saturating_sub(foremost.phase_shards_done + running);
+                line = format!("{line}; shards: {} done, {running} running, {left} left", foremost.phase_shards_done);
+            }
+            if let Some([least, most]) = self.time_left(round) {
+                line = format!("{line}; stage done in {}", time_range(least, most));
+            }
+            ui.result(line)?;
+            self.print_workers(round, ui)?;
+        }
+        Ok(())
+    }
+
+    fn print_workers(&self, round: &RoundUnderWay, ui: &Ui) -> Result<()> {
+        let rows: Vec<Vec<String>> = self.workers_of(round).map(worker_row).collect();
+        if rows.is_empty() {
+            return Ok(());
+        }
+        ui.indented_table(&format::with_heading(
+            ["worker", "role", "device", "doing", "shards", "tokens/s", "sign"],
+            rows,
+        ))
+    }
+
+    fn living<'s>(&'s self, round: &'s RoundUnderWay) -> impl Iterator<Item = &'s WorkerNote> {
+        self.workers_of(round).filter(|sign| !sign.is_lost).map(|sign| &sign.note)
+    }
+
+    /// Returns the note of the worker that knows most about the stage under way.
+    pub fn foremost<'s>(&'s self, round: &'s RoundUnderWay) -> Option<&'s WorkerNote> {
+        self.living(round)
+            .max_by_key(|note| (!note.phase.is_empty(), note.role == WorkerRole::Any, note.phase_shards_done))
+    }
+
+    /// Returns the least and the longest time that the stage under way will probably take: at the
+    /// rate of the last minute, and at that since the workers started.
+    fn time_left(&self, round: &RoundUnderWay) -> Option<[Duration; 2]> {
+        let foremost = self.foremost(round)?;
+        let left = foremost.phase_total.checked_sub(foremost.phase_done).filter(|left| *left > 0)? as f64;
+        let recent: f64 = self.living(round).map(|note| note.units_per_second).sum();
+        let overall: f64 = self
+            .living(round)
+            .map(|note| note.units as f64 * 1000.0 / (note.written_ms.saturating_sub(note.began_ms)).max(1) as f64)
+            .sum();
+        let time = |rate: f64| (rate > 0.0).then(|| Duration::try_from_secs_f64(left / rate).ok()).flatten();
+        let mut times = [time(recent)?, time(overall)?];
+        times.sort();
+        Some(times)
+    }
+}
+
+/// Describes the stage that a worker is at.
+pub fn stage_of(note: &WorkerNote) -> String {
+    match (note.part.as_str(), note.phase.as_str()) {
+        ("", "") => "starting".to_owned(),
+        ("", phase) => phase.to_owned(),
+        (part, "") => part.to_owned(),
+        (part, phase) => format!("{part}: {phase}"),
+    }
+}
+
+/// Describes what a worker is doing.
+pub fn activity(sign: &WorkerSign) -> String {
+    let note = &sign.note;
+    if sign.is_lost {
+        return format!("lost: no sign for {}; its shard is handed out again", duration(sign.age));
+    }
+    let since = note.shard.as_ref().map(|shard| Duration::from_millis(now_ms().saturating_sub(shard.since_ms)));
+    let shard = note.shard.as_ref().map_or_else(String::new, |shard| format!(" shard {:.8}", shard.action.to_string()));
+    let held_by = note.shard.as_ref().and_then(|shard| shard.held_by.as_ref());
+    let is_slow = match (since, note.typical_ms) {
+        (Some(since), Some(typical)) => since.as_millis() > u128::from(SLOW * typical.max(1000)),
+        _ => false,
+    };
+    let slow = if is_slow { ", slow" } else { "" };
+    match (note.state, since, held_by) {
+        (WorkerState::Waiting, Some(since), Some(Process { host, pid, .. })) => {
+            format!("waits for{shard} of {host}-{pid} since {}", duration(since))
+        }
+        (WorkerState::Running, Some(since), _) => format!("{}:{shard} since {}{slow}", stage_of(note), duration(since)),
+        (WorkerState::Draining, ..) => {
+            format!("draining{}", if shard.is_empty() { String::new() } else { format!(":{shard}") })
+        }
+        _ => stage_of(note),
+    }
+}
+
+fn worker_row(sign: &WorkerSign) -> Vec<String> {
+    let note = &sign.note;
+    let job = note.job.as_ref().map_or_else(String::new, |job| {
+        let restarts = if job.restarts > 0 { format!(", requeued {} times", job.restarts) } else { String::new() };
+        format!(" ({job}{restarts})")
+    });
+    let role = if note.role == WorkerRole::Judge { "judge" } else { "any" };
+    vec![
+        format!("{}{job}", note.name()),
+        role.to_owned(),
+        note.device.clone(),
+        activity(sign),
+        note.shards_done.to_string(),
+        format!("{:.0}", note.tokens_per_second),
+        format!("{} ago", duration(sign.age)),
+    ]
+}
+
+/// Formats a time in one or two units: `4 s`, `12 min`, `3 h 20 min`.
+pub fn duration(time: Duration) -> String {
+    match time.as_secs() {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s @ 7200..172_800 => format!("{} h {} min", s / 3600, s % 3600 / 60),
+        s => format!("{} days {} h", s / 86_400, s % 86_400 / 3600),
+    }
+}
+
+fn time_range(least: Duration, most: Duration) -> String {
+    let [least, most] = [least, most].map(duration);
+    if least == most { format!("about {least}") } else { format!("{least} to {most}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_one_or_two_units() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (119, "119 s"),
+            (120, "2 min"),
+            (7199, "119 min"),
+            (12_000, "3 h 20 min"),
+            (180_000, "2 days 2 h"),
+        ] {
+            assert_eq!(duration(Duration::from_secs(seconds)), text);
+        }
+        assert_eq!(time_range(Duration::from_secs(5), Duration::from_secs(5)), "about 5 s");
+    }
+}

@@ -1,0 +1,126 @@
+//! Rounds under way: how workers learn which round to work on, and by which pipeline file.
+//!
+//! A process that runs a round first stores a copy of its pipeline file, whose paths are absolute.
+//! It removes the copy when the round is finished, or has failed in a way that working on would
+//! not mend. The copy of a process that was interrupted or killed stays, so that workers can
+//! finish the round.
+
+use std::path::Path;
+
+use super::finished::{STOPPED, ref_name};
+use super::pipeline::Pipeline;
+use super::{EvolutionError, Result};
+use crate::stages::StageError;
+use crate::store::{ActionKey, Claim, ClaimOutcome, Store, WorkerNote, WorkerRole};
+
+/// Name of the copy in the folder of a round.
+const PIPELINE: &str = "pipeline.toml";
+
+/// A round that processes work on.
+#[derive(Debug, Clone)]
+pub struct RoundUnderWay {
+    /// The evolution.
+    pub evolution: String,
+    /// Number of the round.
+    pub round: u32,
+}
+
+impl RoundUnderWay {
+    /// Reads its pipeline file; `None` if the round has ended meanwhile.
+    ///
+    /// # Errors
+    /// The copy cannot be read or is not valid.
+    pub fn pipeline(&self, store: &Store) -> Result<Option<Pipeline>> {
+        let name = copy_name(&self.evolution, self.round);
+        let Some(bytes) = store.read_job_file(&name)? else { return Ok(None) };
+        let path = store.root().join("jobs").join(name);
+        Ok(Some(Pipeline::parse(&path, &String::from_utf8_lossy(&bytes))?))
+    }
+}
+
+/// Stores the copy of a pipeline file by which workers find a round.
+///
+/// # Errors
+/// The store cannot be written to.
+pub fn announce_round(store: &Store, pipeline: &Pipeline, round: u32) -> Result<()> {
+    let text = pipeline.portable_text()?;
+    store.put_job_file(&copy_name(&pipeline.evolution, round), text.as_bytes(), false)?;
+    Ok(())
+}
+
+/// Removes the copy of a round's pipeline file, unless `outcome` is that of a process that was asked
+/// to end: others can go on with the round.
+///
+/// # Errors
+/// The store cannot be written to.
+pub fn withdraw_round<T>(store: &Store, evolution: &str, round: u32, outcome: &Result<T>) -> Result<()> {
+    let is_to_be_continued =
+        matches!(outcome, Err(EvolutionError::Stage(StageError::Interrupted | StageError::Drained | StageError::Idle)));
+    if !is_to_be_continued {
+        store.remove_job_file(&copy_name(evolution, round))?;
+    }
+    Ok(())
+}
+
+/// Lists the rounds that are under way, of one evolution or of all: announced, and neither finished
+/// nor stopped by a gate.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn rounds_under_way(store: &Store, evolution: Option<&str>) -> Result<Vec<RoundUnderWay>> {
+    let mut found = Vec::new();
+    for entry in store.job_files(evolution.unwrap_or_default())? {
+        let parts: Vec<&str> = entry.name.split('/').collect();
+        let [_, evolution, round, PIPELINE] = parts[..] else { continue };
+        let Some(round) = round.strip_prefix("round-").and_then(|n| n.parse().ok()) else { continue };
+        let has_ended = |part| Ok::<_, EvolutionError>(store.head(evolution, &ref_name(round, part))?.is_some());
+        if !has_ended("round")? && !has_ended(STOPPED)? {
+            found.push(RoundUnderWay { evolution: evolution.to_owned(), round });
+        }
+    }
+    Ok(found)
+}
+
+/// Requests to be the only process that runs rounds of an evolution. Returns the right to it, or
+/// the worker that has it or works on the evolution anyway.
+///
+/// # Errors
+/// The store cannot be read or written to.
+pub fn claim_evolution(store: &Store, evolution: &str) -> Result<Result<Claim, Box<Option<WorkerNote>>>> {
+    let busy = |store: &Store| -> Result<Option<WorkerNote>> {
+        Ok(store.other_workers(evolution)?.into_iter().find(|note| note.role == WorkerRole::Any))
+    };
+    let key = ActionKey::of_lease("visplay 2026 only process of an evolution", &[evolution.as_bytes()]);
+    match store.claim(key, true)? {
+        ClaimOutcome::Acquired(claim) => match busy(store)? {
+            Some(note) => Ok(Err(Box::new(Some(note)))),
+            None => Ok(Ok(claim)),
+        },
+        _ => Ok(Err(Box::new(busy(store)?))),
+    }
+}
+
+fn copy_name(evolution: &str, round: u32) -> String {
+    format!("{evolution}/round-{round:04}/{PIPELINE}")
+}
+
+impl Pipeline {
+    /// Returns the text of a pipeline file that means the same wherever it lies: every key is set,
+    /// and every path is absolute.
+    ///
+    /// # Errors
+    /// The settings have no form in TOML.
+    pub fn portable_text(&self) -> Result<String> {
+        let mut copy = self.clone();
+        let built_in: Vec<bool> =
+            self.clone().paths_mut().map(|(_, path)| !path.exists() && self.built_in_prompt(path).is_some()).collect();
+        for ((_, path), is_built_in) in copy.paths_mut().zip(built_in) {
+            match is_built_in {
+                // Found by its name from anywhere.
+                true => *path = Path::new("prompts").join(path.file_name().unwrap_or_default()),
+                false => *path = std::path::absolute(&*path).unwrap_or_else(|_| path.clone()),
+            }
+        }
+        toml::to_string(&copy).map_err(|e| StageError::malformed("the pipeline", e).into())
+    }
+}
