@@ -27,5 +27,7 @@ pub use self::profile::{ClusterProfile, GpuRequest, JudgeWorkers, Scheduler};
 pub use self::queue::{JobState, JobStates, jobs};
 pub use self::script::{JobKind, WorkerArray};
 pub use self::submission::{JobEnd, StoredSubmission, Submission, SubmissionName, SubmittedJob, submissions};
-pub use self::submit::{PlannedJob, SubmissionPlan, SubmitOutcome, SubmitRequest, next_number, plan_submission, submit};
+pub use self::submit::{
+    PlannedJob, SubmissionPlan, SubmitOutcome, SubmitRequest, next_number, plan_submission, submit,
+};
 pub use self::time_limit::TimeLimit;

@@ -274,7 +274,10 @@ mod tests {
         let keys = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>();
         let written = written["cluster"].as_table().expect("a table");
         assert_eq!(keys(written), keys(&all));
-        assert_eq!(keys(written["judge"].as_table().expect("a table")), keys(all["judge"].as_table().expect("a table")));
+        assert_eq!(
+            keys(written["judge"].as_table().expect("a table")),
+            keys(all["judge"].as_table().expect("a table"))
+        );
     }
 
     #[test]

@@ -215,7 +215,15 @@ mod tests {
         let states = submission.jobs.iter().flat_map(|job| states_of(submission, job, queue));
         let text = |s: JobState| {
             let reason = s.reason.map_or(String::new(), |reason| format!(": {reason}"));
-            format!("{} {} {}{reason} [{} of {}] {}", s.id, s.kind, s.words, s.requeues, s.requeue_limit, s.log.display())
+            format!(
+                "{} {} {}{reason} [{} of {}] {}",
+                s.id,
+                s.kind,
+                s.words,
+                s.requeues,
+                s.requeue_limit,
+                s.log.display()
+            )
         };
         states.map(text).collect()
     }

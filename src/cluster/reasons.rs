@@ -103,7 +103,8 @@ pub fn reason_in_words(reason: &str, back_at: Option<&str>) -> Option<String> {
 /// which Slurm has about a hundred: `QOSMaxGRESPerUser`, `AssocGrpCPUMinutesLimit`. Other reasons
 /// are returned as they are.
 fn limit_in_words(reason: &str) -> String {
-    for (prefix, whose) in [("QOS", "the quality of service (cluster.qos)"), ("Assoc", "the account (cluster.account)")] {
+    for (prefix, whose) in [("QOS", "the quality of service (cluster.qos)"), ("Assoc", "the account (cluster.account)")]
+    {
         if let Some(limit) = reason.strip_prefix(prefix)
             && (limit.starts_with("Max") || limit.starts_with("Grp") || limit.ends_with("Limit"))
         {

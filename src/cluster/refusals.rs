@@ -68,6 +68,8 @@ mod tests {
             assert!(!is_outage(message), "{message}");
         }
         assert_eq!(key_of_refusal("allocation failure: something new"), None);
-        assert!(is_outage("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"));
+        assert!(is_outage(
+            "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"
+        ));
     }
 }

@@ -286,8 +286,23 @@ mod tests {
         let expected = format!("{} 4 2 nano/round-0003/submit-000001", std::process::id());
         assert_eq!(lines.next(), Some(expected.as_str()), "{}", String::from_utf8_lossy(&bash.stderr));
         let expected = [
-            "work", "--role", "judge", "--evolution", "nano", "--store", "/data/the store", "--idle", "10m", "--until",
-            "7:55:00", "--cache", "/x y/cache", "--cache-bytes", "53687091200", "--requeues", "20",
+            "work",
+            "--role",
+            "judge",
+            "--evolution",
+            "nano",
+            "--store",
+            "/data/the store",
+            "--idle",
+            "10m",
+            "--until",
+            "7:55:00",
+            "--cache",
+            "/x y/cache",
+            "--cache-bytes",
+            "53687091200",
+            "--requeues",
+            "20",
         ];
         assert_eq!(lines.collect::<Vec<_>>(), expected);
     }
@@ -320,7 +335,12 @@ mod tests {
             ..base.clone()
         };
         let profiles = [
-            ("gres", ClusterProfile { gpu_type: "h100".into(), memory_per_worker: "120G".into(), ..base.clone() }, 16, 8),
+            (
+                "gres",
+                ClusterProfile { gpu_type: "h100".into(), memory_per_worker: "120G".into(), ..base.clone() },
+                16,
+                8,
+            ),
             ("per-task", ClusterProfile { gpus: GpuRequest::PerTask, ..base.clone() }, 4, 0),
             ("none", none, 4, 0),
             ("no-account", ClusterProfile { account: String::new(), partition: String::new(), ..base.clone() }, 4, 0),

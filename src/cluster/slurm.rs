@@ -138,7 +138,7 @@ pub fn cancel(ids: &[&str]) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
-    let output = timed_command::run("scancel", &[&["--quiet"], ids].concat(), "", REQUEST)?;
+    let output = timed_command::run("scancel", &[&["--quiet"][..], ids].concat(), "", REQUEST)?;
     succeeded("scancel", &output)
 }
 
@@ -150,7 +150,7 @@ pub fn cancel_pending(ids: &[&str]) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
     }
-    let output = timed_command::run("scancel", &[&["--quiet", "--state=PENDING"], ids].concat(), "", QUESTION)?;
+    let output = timed_command::run("scancel", &[&["--quiet", "--state=PENDING"][..], ids].concat(), "", QUESTION)?;
     succeeded("scancel", &output)
 }
 
@@ -187,7 +187,8 @@ pub fn max_time_of_partition(name: &str) -> Result<Option<String>> {
     succeeded("scontrol show partition", &output)?;
     Ok(output.stdout.lines().find_map(|line| {
         let field = |key: &str| line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        let is_it = if name.is_empty() { field("Default") == Some("YES") } else { field("PartitionName") == Some(name) };
+        let is_it =
+            if name.is_empty() { field("Default") == Some("YES") } else { field("PartitionName") == Some(name) };
         field("MaxTime").filter(|time| is_it && *time != "UNLIMITED").map(str::to_owned)
     }))
 }
@@ -212,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_line_of_squeue_is_read() {
-        let line = "4711_[1-3%2]   |PENDING   |ReqNodeNotAvail, UnavailableNodes:n1  |N/A  |2  |     |visplay:E:r3:0a  |";
+        let line =
+            "4711_[1-3%2]   |PENDING   |ReqNodeNotAvail, UnavailableNodes:n1  |N/A  |2  |     |visplay:E:r3:0a  |";
         let job = parse_job(line).expect("a job");
         assert_eq!((job.id.as_str(), job.base_id(), job.state.as_str()), ("4711_[1-3%2]", "4711", "PENDING"));
         assert_eq!((job.restarts, job.nodes.as_str(), job.comment.as_str()), (2, "", "visplay:E:r3:0a"));

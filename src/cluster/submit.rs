@@ -12,7 +12,8 @@ use super::reasons::{is_over, state_in_words};
 use super::script::{JobKind, ScriptSettings, script_path, split_workers, write_script};
 use super::slurm;
 use super::submission::{
-    PIPELINE_FILE, StoredSubmission, Submission, SubmissionName, SubmittedJob, create, submissions, token_of, write_jobs,
+    PIPELINE_FILE, StoredSubmission, Submission, SubmissionName, SubmittedJob, create, submissions, token_of,
+    write_jobs,
 };
 use super::time_limit::TimeLimit;
 use super::timed_command;

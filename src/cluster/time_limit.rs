@@ -80,7 +80,9 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused() {
-        for text in ["", "x", "1:2:3:4", "1-", "-1", "1-2:3:4:5", "8h", "1:-2", " 8", "UNLIMITED", "9999999", "0", "0:59"] {
+        for text in
+            ["", "x", "1:2:3:4", "1-", "-1", "1-2:3:4:5", "8h", "1:-2", " 8", "UNLIMITED", "9999999", "0", "0:59"]
+        {
             assert!(TimeLimit::parse(text).is_err(), "{text}");
         }
     }

@@ -72,7 +72,8 @@ pub fn cmd_submit(args: &SubmitArgs, ui: &Ui) -> Result<()> {
     if store.head(&pipeline.evolution, IMAGES)?.is_none() {
         pipeline.ingest_sources()?;
     }
-    let request = SubmitRequest { root: store.root(), pipeline: &pipeline, round, profile: &profile, flags: &args.flags };
+    let request =
+        SubmitRequest { root: store.root(), pipeline: &pipeline, round, profile: &profile, flags: &args.flags };
     match submit(&store, &request)? {
         SubmitOutcome::Finished => {
             let evolution = &pipeline.evolution;

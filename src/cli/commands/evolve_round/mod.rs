@@ -86,10 +86,10 @@ pub(super) fn round_choice(text: &str) -> Result<RoundChoice, String> {
 
 /// Runs `visplay evolve-round`.
 pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
-    args.job.end(&args.store, run(args, ui))
+    args.job.end(&args.store, run_rounds(args, ui))
 }
 
-fn run(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
+fn run_rounds(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let mut pipeline = args.pipeline.load()?;
     pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
