@@ -19,7 +19,6 @@ use super::time_limit::TimeLimit;
 use super::timed_command;
 use crate::evolution::finished_round;
 use crate::evolution::pipeline::Pipeline;
-use crate::ids::Digest;
 use crate::store::{ActionKey, Claim, ClaimOutcome, Process, Store, now_ms};
 
 /// Time for which another submission of the same evolution is waited for. It is longer than sbatch
@@ -220,7 +219,7 @@ fn under_way(name: &SubmissionName, by: String) -> ClusterError {
 
 /// Takes the lock of an evolution's submissions; a process that has ended loses it.
 pub(super) fn lock(store: &Store, evolution: &str, round: u32) -> Result<Claim> {
-    let key = ActionKey(Digest::derive("visplay 2026 lock of submissions", &[evolution.as_bytes()]));
+    let key = ActionKey::of_lease("visplay 2026 lock of submissions", &[evolution.as_bytes()]);
     let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match store.claim(key, true)? {
