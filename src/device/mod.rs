@@ -11,6 +11,7 @@ mod error;
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use candle_core::{DType, Device, Tensor};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -84,7 +85,20 @@ fn open_gpu(index: Option<usize>) -> Result<Device, DeviceError> {
         Some(index) => index,
         None => device_for_local_rank(std::env::var("SLURM_LOCALID").ok().as_deref(), gpus)?,
     };
-    cuda::open(index)
+    let device = cuda::open(index)?;
+    if let Ok(gpu) = cuda::gpu_info(&device) {
+        let _ = OPENED_GPU.set(format!("cuda:{}, {}", gpu.index, gpu.name));
+    }
+    Ok(device)
+}
+
+/// Index and name of the first GPU that this process opened.
+static OPENED_GPU: OnceLock<String> = OnceLock::new();
+
+/// Returns the index and the name of the GPU that this process computes on, for people to read;
+/// `None` if it has opened none.
+pub fn opened_gpu() -> Option<&'static str> {
+    OPENED_GPU.get().map(String::as_str)
 }
 
 #[cfg(not(feature = "cuda"))]

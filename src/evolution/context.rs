@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::Device;
 
 use super::Result;
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, Round};
 use super::seeds::SeedPurpose;
 use super::slices::{rank_by_seed, slice};
 use super::stored_inputs::{BaseModel, find_prompt, name_base};
@@ -227,14 +227,9 @@ impl<'a> EvolutionContext<'a> {
     }
 
     /// Returns the number of rows in a shard of a stage with `rows` rows, each of which gives at most
-    /// `tokens` tokens. Where shards are sized by tokens, they have about equally many rows.
+    /// `tokens` tokens.
     pub fn shard_rows(&self, rows: usize, tokens: u64) -> usize {
-        let round = &self.pipeline.round;
-        if round.shard_tokens == 0 {
-            return round.shard_rows as usize;
-        }
-        let most = usize::try_from(u64::from(round.shard_tokens) / tokens.max(1)).unwrap_or(usize::MAX).max(1);
-        rows.div_ceil(rows.div_ceil(most).max(1)).max(1)
+        rows_per_shard(&self.pipeline.round, rows, tokens)
     }
 
     /// Returns the images of a round, in the round's order.
@@ -276,4 +271,40 @@ fn newest_images(evolution: &str, runner: &Runner<'_>) -> Result<StageResult, St
         }
     };
     Err(StageError::Parameter { key: "evolution", problem })
+}
+
+/// Returns the number of rows in a shard. Where `shard_tokens` or `min_shards` sets it, the shards of
+/// a stage have about equally many rows, so that workers finish together.
+fn rows_per_shard(round: &Round, rows: usize, tokens: u64) -> usize {
+    if round.shard_tokens == 0 && round.min_shards == 0 {
+        return round.shard_rows as usize;
+    }
+    let most = match round.shard_tokens {
+        0 => round.shard_rows as usize,
+        budget => usize::try_from(u64::from(budget) / tokens.max(1)).unwrap_or(usize::MAX).max(1),
+    };
+    let shards = rows.div_ceil(most).max(round.min_shards as usize);
+    rows.div_ceil(shards.max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_are_sized_by_rows_by_tokens_or_by_their_number() {
+        let round = |shard_tokens, min_shards| Round { shard_tokens, min_shards, ..Round::default() };
+        // By rows, as ever: the last shard is smaller.
+        assert_eq!(rows_per_shard(&round(0, 0), 600, 1000), 256);
+        // 4,096 questions of 3B with 10 answers of at most 2,048 tokens: 64 shards.
+        assert_eq!(rows_per_shard(&round(1_310_720, 0), 4096, 20_480), 64);
+        // Three shards of 200 rows rather than two of 256 and one of 88.
+        assert_eq!(rows_per_shard(&round(256, 0), 600, 1), 200);
+        assert_eq!(rows_per_shard(&round(0, 2), 600, 1), 200);
+        assert_eq!(rows_per_shard(&round(0, 8), 32, 1), 4);
+        // Fewer rows than shards, a row beyond the budget, no rows.
+        assert_eq!(rows_per_shard(&round(0, 8), 3, 1), 1);
+        assert_eq!(rows_per_shard(&round(10, 0), 3, 100), 1);
+        assert_eq!(rows_per_shard(&round(10, 8), 0, 0), 1);
+    }
 }

@@ -16,6 +16,7 @@ use super::progress::{Interrupt, Progress, ShardCounts, ShardEvent};
 use super::shard_watch::ShardWatch;
 use super::{Result, StageError};
 use crate::batch_job::BatchJob;
+use crate::device::opened_gpu;
 use crate::ids::Digest;
 use crate::store::{
     Action, ActionKey, ClaimOutcome, Counts, Output, Process, RunInfo, ShardState, StageResult, Store, WorkerRole,
@@ -234,7 +235,7 @@ impl Runner<'_> {
             process: Process::current(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
             job: BatchJob::current(),
-            device: None,
+            device: opened_gpu().map(str::to_owned),
             began_ms,
             took_ms: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         };

@@ -11,9 +11,11 @@ use super::progress::{Interrupt, Progress, ShardCounts, ShardEvent};
 use crate::batch_job::BatchJob;
 use crate::store::{Process, ShardNote, Store, WorkerNote, WorkerRole, WorkerState, now_ms};
 
-/// Interval between two versions of the note.
+/// Longest interval between two versions of the note.
 const INTERVAL: Duration = Duration::from_secs(10);
-const NOTES_PER_MINUTE: usize = 6;
+/// Interval between looks for a request to drain, and shortest one between two versions of the note.
+const TICK: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 /// Delay of the first note: a command that ends at once leaves none.
 const FIRST: Duration = Duration::from_millis(200);
 
@@ -87,17 +89,22 @@ impl<'p> Worker<'p> {
         let write = move || {
             let mut rates = [Rate::default(), Rate::default()];
             let mut pause = FIRST;
+            let mut written: Option<(Instant, WorkerState)> = None;
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
-                pause = INTERVAL;
+                pause = TICK;
                 if let Ok(Some(now)) = store.drain_requested() {
                     interrupt.request_drain();
                     if now {
                         interrupt.request();
                     }
                 }
-                let note = of_thread.current(&mut rates, &interrupt);
+                let state = of_thread.state(&interrupt);
+                if written.is_some_and(|(at, of)| of == state && at.elapsed() < INTERVAL) {
+                    continue;
+                }
+                written = Some((Instant::now(), state));
                 // A note that cannot be written costs the view of this process, not its work.
-                let _ = store.write_worker_note(&note);
+                let _ = store.write_worker_note(&of_thread.current(&mut rates, state));
             }
             let _ = store.remove_worker_note();
         };
@@ -116,17 +123,20 @@ impl Drop for Worker<'_> {
 }
 
 impl Shared {
+    /// Returns what the process is doing.
+    fn state(&self, interrupt: &Interrupt) -> WorkerState {
+        if interrupt.is_draining() { WorkerState::Draining } else { self.note().state }
+    }
+
     /// Returns the note as of now.
-    fn current(&self, [tokens, units]: &mut [Rate; 2], interrupt: &Interrupt) -> WorkerNote {
+    fn current(&self, [tokens, units]: &mut [Rate; 2], state: WorkerState) -> WorkerNote {
         let mut note = self.note().clone();
         note.units = self.units.load(Ordering::Relaxed);
         note.tokens = self.tokens.load(Ordering::Relaxed);
         note.tokens_per_second = tokens.update(note.tokens);
         note.units_per_second = units.update(note.units);
         note.written_ms = now_ms();
-        if interrupt.is_draining() {
-            note.state = WorkerState::Draining;
-        }
+        note.state = state;
         note
     }
 }
@@ -140,7 +150,7 @@ impl Rate {
     fn update(&mut self, number: u64) -> f64 {
         let now = Instant::now();
         self.0.push_back((now, number));
-        while self.0.len() > NOTES_PER_MINUTE + 1 {
+        while self.0.len() > 2 && self.0.get(1).is_some_and(|(then, _)| now.duration_since(*then) > MINUTE) {
             self.0.pop_front();
         }
         let Some((then, before)) = self.0.front() else { return 0.0 };

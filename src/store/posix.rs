@@ -82,6 +82,33 @@ impl PosixFolder {
         self.publish(staged, name, PublishMode::Replace, Durability::Flushed).map(|_| ())
     }
 
+    /// Lists the files below a folder.
+    fn list_once(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError> {
+        let top = self.full_path(folder);
+        let mut entries = Vec::new();
+        for item in walkdir::WalkDir::new(&top).sort_by_file_name() {
+            let item = match item {
+                Ok(item) => item,
+                // Another process may have removed the file since it was listed.
+                Err(e) if e.io_error().is_some_and(is_absent) => continue,
+                Err(e) => {
+                    let path = e.path().unwrap_or(&top).to_owned();
+                    return Err(StoreError::io("list", path)(e.into()));
+                }
+            };
+            if item.file_type().is_dir() {
+                continue;
+            }
+            let name = item.path().strip_prefix(&self.root).unwrap_or(item.path()).to_string_lossy().into_owned();
+            match item.metadata() {
+                Ok(meta) => entries.push(entry(name, item.into_path(), &meta)?),
+                Err(e) if e.io_error().is_some_and(is_absent) => {}
+                Err(e) => return Err(StoreError::io("inspect", item.path())(e.into())),
+            }
+        }
+        Ok(entries)
+    }
+
     fn full_path(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
@@ -182,29 +209,16 @@ impl Backend for PosixFolder {
     }
 
     fn list(&self, folder: &str) -> Result<Vec<FileEntry>, StoreError> {
-        let top = self.full_path(folder);
-        let mut entries = Vec::new();
-        for item in walkdir::WalkDir::new(&top).sort_by_file_name() {
-            let item = match item {
-                Ok(item) => item,
-                // Another process may have removed the file since it was listed.
-                Err(e) if e.io_error().is_some_and(is_absent) => continue,
-                Err(e) => {
-                    let path = e.path().unwrap_or(&top).to_owned();
-                    return Err(StoreError::io("list", path)(e.into()));
+        let mut attempt = 1;
+        loop {
+            match self.list_once(folder) {
+                // A folder that is left out would look empty, so everything is listed again.
+                Err(e) if e.io_kind() == Some(io::ErrorKind::StaleNetworkFileHandle) && attempt < ATTEMPTS => {
+                    attempt += 1;
                 }
-            };
-            if item.file_type().is_dir() {
-                continue;
-            }
-            let name = item.path().strip_prefix(&self.root).unwrap_or(item.path()).to_string_lossy().into_owned();
-            match item.metadata() {
-                Ok(meta) => entries.push(entry(name, item.into_path(), &meta)?),
-                Err(e) if e.io_error().is_some_and(is_absent) => {}
-                Err(e) => return Err(StoreError::io("inspect", item.path())(e.into())),
+                outcome => return outcome,
             }
         }
-        Ok(entries)
     }
 
     fn now(&self) -> Result<SystemTime, StoreError> {
@@ -226,7 +240,7 @@ impl Backend for PosixFolder {
         // which a user of a shared store may not have.
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };
-        match utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from) {
+        match unless_stale(|| Ok(utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)?)) {
             Ok(()) => Ok(()),
             // Already removed; a reader will notice.
             Err(e) if is_absent(&e) => Ok(()),
@@ -237,7 +251,7 @@ impl Backend for PosixFolder {
     }
 
     fn remove(&self, entry: &FileEntry) -> Result<(), StoreError> {
-        match fs::remove_file(&entry.path) {
+        match unless_stale(|| fs::remove_file(&entry.path)) {
             Ok(()) => Ok(()),
             Err(e) if is_absent(&e) => Ok(()),
             Err(e) => Err(StoreError::io("remove", &entry.path)(e)),
@@ -284,18 +298,22 @@ fn modified(path: &Path) -> Result<SystemTime, StoreError> {
     fs::metadata(path).and_then(|meta| meta.modified()).map_err(StoreError::io("inspect", path))
 }
 
-/// Whether a file does not exist. A file that is still stale after a second attempt was removed.
 fn is_absent(e: &io::Error) -> bool {
-    use io::ErrorKind::{NotADirectory, NotFound, StaleNetworkFileHandle};
-    matches!(e.kind(), NotFound | NotADirectory | StaleNetworkFileHandle)
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Tries an operation on a file again if another host replaced the file between looking its name up
-/// and using it (ESTALE, on NFS): the name may belong to another file now.
+/// Number of attempts at an operation on a file that other hosts replace.
+const ATTEMPTS: usize = 5;
+
+/// Tries an operation again if another host removed or replaced the file between looking its name
+/// up and using it (ESTALE, on NFS): the name may belong to another file now, or to none.
 fn unless_stale<T>(operation: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    match operation() {
-        Err(e) if e.kind() == io::ErrorKind::StaleNetworkFileHandle => operation(),
-        outcome => outcome,
+    let mut attempt = 1;
+    loop {
+        match operation() {
+            Err(e) if e.kind() == io::ErrorKind::StaleNetworkFileHandle && attempt < ATTEMPTS => attempt += 1,
+            outcome => return outcome,
+        }
     }
 }
 

@@ -84,7 +84,7 @@ pub struct RunInfo {
     /// The job of a batch system that the process belonged to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<BatchJob>,
-    /// Name and UUID of the GPU, if it computed on one.
+    /// Index and name of the GPU, if it computed on one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
     /// Start time in milliseconds since 1970.

@@ -45,7 +45,7 @@ static FAULTS: LazyLock<(tempfile::TempDir, PathBuf)> = LazyLock::new(|| {
 });
 
 /// Adds faults to a command.
-fn with_faults(mut command: Command, faults: &[(&str, i32)]) -> Command {
+pub fn with_faults(mut command: Command, faults: &[(&str, i32)]) -> Command {
     command.env("LD_PRELOAD", &FAULTS.1);
     command.envs(faults.iter().map(|(name, value)| (name, value.to_string())));
     command

@@ -131,7 +131,7 @@ fn shards_by_tokens_change_files_but_no_token() {
         for file in std::fs::read_dir(folder).unwrap().flatten() {
             files += 1;
             let answers: Vec<AnswerRow> = read_file(&file.path()).unwrap();
-            rows.extend(answers.iter().map(|row| format!("{} {} {}", row.question_id, row.sample, row.text)));
+            rows.extend(answers.iter().map(|row| format!("{} {} {}", row.question_id, row.sample, row.raw_text)));
         }
         rows.sort();
         (rows, files)
@@ -144,6 +144,9 @@ fn shards_by_tokens_change_files_but_no_token() {
 #[test]
 fn a_drained_worker_finishes_its_shard_and_the_round_goes_on() {
     let place = place();
+    // Long enough for a request to be read.
+    let long = small_shards().replace("questions_per_image = 8", "questions_per_image = 512");
+    std::fs::write(place.path().join("p.toml"), long).unwrap();
     let alone = report(&round(&place, "alone", &[]).wait_with_output().unwrap());
     for by_command in [false, true] {
         let store = if by_command { "by-command" } else { "by-signal" };

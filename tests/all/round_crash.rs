@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::file_systems::with_faults;
 use crate::rounds::{PIPELINE, evolve, place_in, report};
-use crate::support::{VISPLAY, Workspace, stderr_of};
+use crate::support::{VISPLAY, Workspace, interrupt, stderr_of};
 
 /// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> usize {
@@ -131,6 +132,55 @@ fn a_nano_round_killed_at_any_moment_has_the_same_results() {
     );
 }
 
+/// Faults of a network file system: answers come late, handles are stale, replies get lost, and
+/// links between folders and renames that never replace are refused.
+const NETWORK_FAULTS: [(&str, i32); 5] = [
+    ("FAULT_LATE", 300),
+    ("FAULT_STALE", 97),
+    ("FAULT_LOST_REPLY", 13),
+    ("FAULT_LINK_FOLDERS", 18),
+    ("FAULT_NOREPLACE", 22),
+];
+
+#[test]
+fn two_workers_killed_at_any_moment_on_a_network_file_system_make_the_same_round() {
+    // The faults are those of files below a folder named `store...`.
+    let place = place_in(Workspace::in_memory());
+    let pipeline = PIPELINE.replace("shard_rows = 5", "shard_rows = 5\nshard_tokens = 12");
+    std::fs::write(place.path().join("p.toml"), pipeline).unwrap();
+    let expected = run_round(&place, "alone", "2");
+    let begin = |store: &str| {
+        let mut command = evolve(&place, store, &["1", "--images", "source", "--threads", "1"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        with_faults(command, &NETWORK_FAULTS).spawn().unwrap()
+    };
+    let mut dice = Dice(0x1234_5678_9abc_def1);
+    let kills = kills().min(8).max(kills() / 2);
+    let (mut killed, mut stores) = (0, 0);
+    while killed < kills {
+        stores += 1;
+        assert!(stores <= 4 * kills, "the round ends before it can be killed");
+        let store = format!("store-{stores}");
+        let mut workers = [begin(&store), begin(&store)];
+        loop {
+            std::thread::sleep(Duration::from_millis(100 + dice.next() % 1500));
+            let i = (dice.next() % 2) as usize;
+            if workers.iter_mut().any(|worker| worker.try_wait().unwrap().is_some()) {
+                break;
+            }
+            workers[i].kill().unwrap();
+            workers[i].wait().unwrap();
+            killed += 1;
+            workers[i] = begin(&store);
+        }
+        for worker in workers {
+            assert_eq!(report(&worker.wait_with_output().unwrap())["result"], expected["result"]);
+        }
+        assert_same_results(&place, &store, "alone");
+        std::fs::remove_dir_all(place.path().join(store)).unwrap();
+    }
+}
+
 /// Kills and resumes a round at random moments until it has been killed this many times.
 fn kill_and_resume(place: &Workspace, kills: usize) {
     let expected = run_round(place, "one", "1");
@@ -193,7 +243,7 @@ fn ctrl_c_stops_a_round_soon_and_the_same_command_resumes_it() {
         let mut child = begin(&place, "stopped", "2");
         std::thread::sleep(whole_time.mul_f64(share));
         let interrupted_at = Instant::now();
-        assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+        interrupt(&child);
         while child.try_wait().unwrap().is_none() {
             assert!(interrupted_at.elapsed() < Duration::from_secs(20), "it does not stop");
             std::thread::sleep(Duration::from_millis(5));
@@ -231,7 +281,7 @@ fn ctrl_c_does_not_wait_for_samples_in_progress() {
     }
     std::thread::sleep(Duration::from_millis(500));
     let interrupted_at = Instant::now();
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", stderr_of(&output));
     assert!(interrupted_at.elapsed() < Duration::from_secs(8), "{:?}", interrupted_at.elapsed());

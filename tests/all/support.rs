@@ -120,6 +120,17 @@ pub fn test_image(i: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// Asks a command to stop, as Ctrl-C does. Background jobs of a shell ignore SIGINT, and so do the
+/// tests and commands that they start; these get SIGTERM.
+pub fn interrupt(child: &std::process::Child) {
+    const SIGINT_BIT: u64 = 1 << 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let is_ignored = u64::from_str_radix(ignored.trim(), 16).unwrap() & SIGINT_BIT != 0;
+    let signal = if is_ignored { "-TERM" } else { "-INT" };
+    assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+}
+
 /// Returns what a command printed to standard error.
 pub fn stderr_of(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

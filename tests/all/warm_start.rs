@@ -14,7 +14,7 @@ use parquet::arrow::ArrowWriter;
 use serde_json::{Value, json};
 use visplay::tables::{BenchmarkRow, DemonstrationRow, MetricRow, RejectRow, TableRow, read_file, to_bytes};
 
-use crate::support::{Workspace, stderr_of};
+use crate::support::{Workspace, interrupt, stderr_of};
 
 /// Returns the number of kills, which `VISPLAY_KILLS` overrides.
 fn kills() -> u64 {
@@ -230,7 +230,7 @@ fn ctrl_c_stops_a_run_soon_and_the_same_command_continues() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let asked = Instant::now();
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    interrupt(&child);
     while child.try_wait().unwrap().is_none() {
         assert!(asked.elapsed() < Duration::from_secs(20), "the command does not stop");
         std::thread::sleep(Duration::from_millis(5));

@@ -9,12 +9,20 @@
 //   FAULT_MMAP_SHARED=N, FAULT_MMAP_PRIVATE=N  mappings of files named *.safetensors
 //   FAULT_CLOCK=SECONDS   is added to this machine's clock, but not to the times of files
 //   FAULT_PAUSE=MICROSECONDS  a pause of up to this before each link and rename, for races
+//   FAULT_LATE=MICROSECONDS   a pause of up to this before each open and look at a file of the store
+//   FAULT_STALE=N         every N-th open of or look at a file of the store fails with ESTALE, as
+//                         on NFS if another host has just replaced it
+//   FAULT_LOST_REPLY=N    every N-th link and rename of a file is carried out and then reported as
+//                         failed (EEXIST, ENOENT), as when NFS sends a request again
+//   FAULT_LINK_FOLDERS=N  hard links between two folders
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,11 +75,61 @@ static void pause_a_while(void) {
     usleep((useconds_t)(((unsigned long)now.tv_nsec * 2654435761u >> 8) % (unsigned long)most));
 }
 
+/* Whether this is the call of its kind that is to go wrong. */
+static int is_chosen(const char *name, unsigned *calls) {
+    long every = number(name);
+    return every && __atomic_add_fetch(calls, 1, __ATOMIC_RELAXED) % (unsigned)every == 0;
+}
+
+static int is_in_store(const char *path) { return path && strstr(path, "/store") != NULL; }
+
+/* Lets a look at a file of the store come late or fail. */
+static int look_fails(const char *path) {
+    static unsigned looks;
+    long late = number("FAULT_LATE");
+    if (!is_in_store(path)) return 0;
+    if (late) usleep((useconds_t)(__atomic_add_fetch(&looks, 1, __ATOMIC_RELAXED) * 2654435761u % (unsigned long)late));
+    if (!is_chosen("FAULT_STALE", &looks)) return 0;
+    errno = ESTALE;
+    return -1;
+}
+
+int open64(const char *path, int flags, ...) {
+    NEXT(open64);
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0;
+    va_end(rest);
+    return look_fails(path) ? -1 : next(path, flags, mode);
+}
+
+int statx(int folder, const char *path, int flags, unsigned mask, struct statx *state) {
+    NEXT(statx);
+    return look_fails(path) ? -1 : next(folder, path, flags, mask, state);
+}
+
+DIR *opendir(const char *path) {
+    NEXT(opendir);
+    return look_fails(path) ? NULL : next(path);
+}
+
+static int are_in_one_folder(const char *one, const char *other) {
+    const char *a = strrchr(one, '/'), *b = strrchr(other, '/');
+    return a && b && a - one == b - other && !strncmp(one, other, (size_t)(a - one));
+}
+
 int linkat(int a, const char *from, int b, const char *to, int flags) {
     NEXT(linkat);
+    static unsigned links;
     if (fails("FAULT_LINK")) return -1;
+    if (!are_in_one_folder(from, to) && fails("FAULT_LINK_FOLDERS")) return -1;
     pause_a_while();
-    return next(a, from, b, to, flags);
+    int outcome = next(a, from, b, to, flags);
+    if (!outcome && is_in_store(to) && is_chosen("FAULT_LOST_REPLY", &links)) {
+        errno = EEXIST;
+        return -1;
+    }
+    return outcome;
 }
 
 int link(const char *from, const char *to) { return linkat(AT_FDCWD, from, AT_FDCWD, to, 0); }
@@ -82,7 +140,13 @@ int rename(const char *from, const char *to) {
     pause_a_while();
     if (!lstat(from, &state) && S_ISDIR(state.st_mode) && fails("FAULT_RENAME_FOLDER")) return -1;
     if (strstr(to, "/views/") && !strstr(from, "/views/") && fails("FAULT_RENAME_VIEW")) return -1;
-    return next(from, to);
+    static unsigned renames;
+    int outcome = next(from, to);
+    if (!outcome && is_in_store(to) && is_chosen("FAULT_LOST_REPLY", &renames)) {
+        errno = ENOENT;
+        return -1;
+    }
+    return outcome;
 }
 
 int fsync(int file) {

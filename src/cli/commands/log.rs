@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::args::StoreArgs;
 use crate::cli::{Result, Ui, format};
-use crate::store::{Action, StageResult};
+use crate::store::{Action, RunInfo, StageResult};
 
 /// List the results of the store, newest first.
 #[derive(Debug, Args)]
@@ -49,9 +49,15 @@ pub fn cmd_log(args: &LogArgs, ui: &Ui) -> Result<()> {
             format::count(r.counts.rows_out),
             format::count(r.counts.rejects),
             format!("{:.12}", r.action.to_string()),
-            format!("{}/{}", r.run.process.host, r.run.process.pid),
+            process_of(&r.run),
         ]
     });
     let heading = ["started (UTC)", "duration", "stage", "in", "out", "rejects", "action", "process"];
     ui.table(&format::with_heading(heading, rows))
+}
+
+/// Names the process that computed a result, and its job.
+fn process_of(run: &RunInfo) -> String {
+    let job = run.job.as_ref().map_or_else(String::new, |job| format!(" ({job})"));
+    format!("{}/{}{job}", run.process.host, run.process.pid)
 }

@@ -29,6 +29,9 @@ section! {
         /// rows instead of `shard_rows`; 0 sets it by rows. Small shards spread over more workers.
         #[serde(skip_serializing_if = "is_zero")]
         pub shard_tokens: u32 = 0,
+        /// Minimum number of shards of a stage with at least as many rows; 0 sets none.
+        #[serde(skip_serializing_if = "is_zero")]
+        pub min_shards: u32 = 0,
         /// Whether a round is kept but does not become current when its Reasoner has a lower
         /// label-free score than before.
         pub keep_best: bool = false,

@@ -122,6 +122,7 @@ fn checked_values(pipeline: &Pipeline) -> Vec<CheckedValue> {
         round.questions_per_image in SMALL,
         round.shard_rows in MILLION,
         round.shard_tokens in 0.0..=f64::from(u32::MAX),
+        round.min_shards in 0.0..=65536.0,
         // Seeds are JSON integers in actions and TOML integers here.
         round.seed in 0.0..=i64::MAX as f64,
         round.keep_best_slack in SHARE,
