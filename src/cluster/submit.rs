@@ -154,10 +154,10 @@ pub fn submit(store: &Store, request: &SubmitRequest<'_>) -> Result<SubmitOutcom
     check_not_under_way(store, evolution)?;
     let mut number = next_number(store, evolution, round)?;
     let mut plan = plan_submission(request, number)?;
-    check_time(profile, flags)?;
     for job in &plan.jobs {
         slurm::test_script(&job.script)?;
     }
+    check_time(profile, flags)?;
     prepare_logs(&plan.logs)?;
     // The lock makes this the only submission; a process that was suspended for so long that it
     // lost the lock finds its number taken.

@@ -404,7 +404,7 @@ def hung_controller(suite):
     """Commands of Slurm that never answer end with a message."""
     round_ = suite.round(workers=0)
     round_.submit()
-    hung = fake_commands(suite, squeue="sleep 1000", scancel="sleep 1000")
+    hung = fake_commands(suite, squeue="exec sleep 1000", scancel="exec sleep 1000")
     began = time.monotonic()
     output = round_.visplay("cancel", ok=False, environment=hung)
     check(output.returncode == 1 and "no answer within" in output.stderr, f"{output.returncode}: {output.stderr}")
