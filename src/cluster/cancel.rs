@@ -72,6 +72,7 @@ fn record_ends(store: &Store, submission: &StoredSubmission, cancelled: &[Queued
     for job in cancelled.iter().filter(own).filter(|job| job.state == "PENDING") {
         let end = JobEnd {
             job: job.id.replace(['[', ']', '%', ','], "-"),
+            node: None,
             code: 130,
             message: "cancelled by `visplay cancel`".to_owned(),
             restarts: job.restarts,

@@ -34,6 +34,7 @@ pub fn end_job(store: &Store, outcome: JobOutcome<'_>, requeues: Option<u32>) ->
         let Some(name) = &name else { return };
         let end = JobEnd {
             job: job.id.clone(),
+            node: job.node.clone(),
             code: outcome.code,
             message: message.to_owned(),
             restarts: job.restarts,

@@ -26,7 +26,9 @@ pub use self::job_end::{JobOutcome, end_job};
 pub use self::profile::{ClusterProfile, GpuRequest, JudgeWorkers, Scheduler};
 pub use self::queue::{JobState, JobStates, jobs};
 pub use self::script::{JobKind, WorkerArray};
-pub use self::submission::{JobEnd, StoredSubmission, Submission, SubmissionName, SubmittedJob, submissions};
+pub use self::submission::{
+    JobEnd, StoredSubmission, Submission, SubmissionName, SubmittedJob, submissions, unusable_nodes,
+};
 pub use self::submit::{
     PlannedJob, SubmissionPlan, SubmitOutcome, SubmitRequest, next_number, plan_submission, submit,
 };

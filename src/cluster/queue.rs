@@ -208,7 +208,7 @@ mod tests {
     }
 
     fn end(job: &str, code: u8, message: &str, is_requeued: bool) -> JobEnd {
-        JobEnd { job: job.into(), code, message: message.into(), restarts: 2, is_requeued, ended_ms: 1 }
+        JobEnd { job: job.into(), node: None, code, message: message.into(), restarts: 2, is_requeued, ended_ms: 1 }
     }
 
     fn shown(submission: &StoredSubmission, queue: Option<&Queue>) -> Vec<String> {

@@ -5,7 +5,7 @@
 //! `jobs.json` (the ids of its jobs) and `ended-<job>.json` for each job that has ended or went
 //! back into the queue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,12 @@ use super::error::Result;
 use super::script::JobKind;
 use crate::canonical::to_canonical;
 use crate::ids::Digest;
-use crate::store::{Process, Store, StoreError};
+use crate::store::{Process, Store, StoreError, now_ms};
 
 /// Name of the copy of the pipeline file in a submission's folder.
 pub const PIPELINE_FILE: &str = "pipeline.toml";
+/// Exit code of a job whose device cannot be used.
+const UNUSABLE_NODE: u8 = 6;
 const RECORD: &str = "submission.json";
 const JOBS: &str = "jobs.json";
 
@@ -89,6 +91,9 @@ impl SubmittedJob {
 pub struct JobEnd {
     /// Id of the job, with the number of its task: `4711_3`.
     pub job: String,
+    /// Its node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// Exit code.
     pub code: u8,
     /// The reason, in words; empty if the work was done.
@@ -150,6 +155,20 @@ pub fn submissions(store: &Store, evolution: Option<&str>) -> Result<Vec<StoredS
     }
     all.sort_by_key(|submission| (submission.record.submitted_ms, submission.name.clone()));
     Ok(all)
+}
+
+/// Returns the nodes on which a job of the store found its device unusable (exit code 6) within the
+/// last day.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn unusable_nodes(store: &Store) -> Result<Vec<String>> {
+    let since = now_ms().saturating_sub(24 * 3600 * 1000);
+    let all = submissions(store, None)?;
+    let ends = all.iter().flat_map(|one| one.ends.values());
+    let unusable = ends.filter(|end| end.code == UNUSABLE_NODE && end.ended_ms >= since);
+    let nodes: BTreeSet<String> = unusable.filter_map(|end| end.node.clone()).collect();
+    Ok(nodes.into_iter().collect())
 }
 
 /// Writes the record of a new submission; `false` if another process took the name.
@@ -230,6 +249,7 @@ mod tests {
         write_jobs(&store, &name(3, 1), &jobs).expect("written");
         let end = JobEnd {
             job: "8_2".into(),
+            node: None,
             code: 75,
             message: "drained".into(),
             restarts: 1,
@@ -237,6 +257,17 @@ mod tests {
             ended_ms: 5,
         };
         write_end(&store, &name(3, 1), &end).expect("written");
+        let node = |job: &str, node: &str, ended_ms| JobEnd {
+            job: job.into(),
+            node: Some(node.into()),
+            code: UNUSABLE_NODE,
+            ended_ms,
+            ..end.clone()
+        };
+        for bad in [node("8_0", "n7", now_ms()), node("8_1", "n8", 5)] {
+            write_end(&store, &name(3, 1), &bad).expect("written");
+        }
+        assert_eq!(unusable_nodes(&store).expect("readable"), ["n7"]);
         let all = submissions(&store, Some("nano")).expect("readable");
         assert_eq!(all.iter().map(|one| one.name.clone()).collect::<Vec<_>>(), [name(4, 1), name(3, 1)]);
         assert_eq!((all[1].driver(), all[1].jobs.len(), &all[1].ends["8_2"]), (Some(&jobs[0]), 2, &end));

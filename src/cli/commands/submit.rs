@@ -10,7 +10,7 @@ use crate::cli::args::{PipelineArgs, StoreArgs};
 use crate::cli::{Result, Ui, format};
 use crate::cluster::{
     ClusterProfile, JobKind, SubmissionPlan, SubmitOutcome, SubmitRequest, SubmittedJob, WorkerArray, next_number,
-    plan_submission, submit,
+    plan_submission, submit, unusable_nodes,
 };
 use crate::evolution::next_round;
 use crate::evolution::pipeline::Pipeline;
@@ -64,9 +64,10 @@ pub fn cmd_submit(args: &SubmitArgs, ui: &Ui) -> Result<()> {
     profile.time = args.time.clone().unwrap_or(profile.time);
     ui.say(format!("cluster profile: {}", profile_file.display()));
     if args.dry_run {
-        return print_scripts(args, &pipeline, &profile, ui);
+        return print_scripts(args, &pipeline, profile, ui);
     }
     let store = args.store.open_or_create()?;
+    leave_out_unusable_nodes(&store, &mut profile, ui)?;
     let round = round_of(args.round, Some(&store), &pipeline)?;
     pipeline.check_files()?;
     if store.head(&pipeline.evolution, IMAGES)?.is_none() {
@@ -95,16 +96,29 @@ fn round_of(round: RoundChoice, store: Option<&Store>, pipeline: &Pipeline) -> R
     })
 }
 
+/// Leaves out the nodes whose devices could not be used lately.
+fn leave_out_unusable_nodes(store: &Store, profile: &mut ClusterProfile, ui: &Ui) -> Result<()> {
+    let nodes = unusable_nodes(store)?;
+    if !nodes.is_empty() {
+        ui.say(format!("left out for a day, because a worker could not use the device there: {}", nodes.join(", ")));
+        profile.exclude.extend(nodes);
+    }
+    Ok(())
+}
+
 /// Prints the scripts; nothing is written, and the store may not exist yet.
-fn print_scripts(args: &SubmitArgs, pipeline: &Pipeline, profile: &ClusterProfile, ui: &Ui) -> Result<()> {
+fn print_scripts(args: &SubmitArgs, pipeline: &Pipeline, mut profile: ClusterProfile, ui: &Ui) -> Result<()> {
     let store = match Store::open(&args.store.store) {
         Ok(store) => Some(store),
         Err(StoreError::NotAStore { .. }) => None,
         Err(e) => return Err(e.into()),
     };
+    if let Some(store) = &store {
+        leave_out_unusable_nodes(store, &mut profile, ui)?;
+    }
     let round = round_of(args.round, store.as_ref(), pipeline)?;
     let number = store.map_or(Ok(1), |store| next_number(&store, &pipeline.evolution, round))?;
-    let request = SubmitRequest { root: &args.store.store, pipeline, round, profile, flags: &args.flags };
+    let request = SubmitRequest { root: &args.store.store, pipeline, round, profile: &profile, flags: &args.flags };
     let plan = plan_submission(&request, number)?;
     if ui.json {
         return ui.result_json(&json!({"folder": plan.folder, "logs": plan.logs, "scripts": plan.jobs}));
