@@ -12,6 +12,10 @@ test:
 test-fast:
     cargo test --release --lib --test all -- --skip rounds:: --skip round_ --skip next_round --skip crash --skip damage --skip warm_start --skip training_ --skip gradients --skip parity --skip nano_model --skip mutations --skip replay:: --skip collapse:: --skip unfit_models --skip allocation
 
+# Run rounds on a real Slurm cluster of two nodes on this machine, as root on Debian; `--short` for the tests of CI.
+test-slurm *ARGS:
+    tests/slurm/suite.py target/release/visplay {{ARGS}}
+
 # Run the evolution up to round N (or `next`); `just evolve-round 1 --images ~/photos --evolution mine` takes other images.
 evolve-round N *ARGS:
     cargo run --release -- evolve-round {{N}} {{ARGS}}

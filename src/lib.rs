@@ -7,7 +7,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | commands | [`cli`] |
-//! | device checks | [`checkup`] |
+//! | device checks; clusters | [`checkup`], [`cluster`] |
 //! | rounds of an evolution | [`evolution`] |
 //! | stages of a round | [`stages`] |
 //! | questions about stored tables | [`analysis`] |
@@ -23,6 +23,7 @@ pub mod candle_threads;
 pub mod canonical;
 pub mod checkup;
 pub mod cli;
+pub mod cluster;
 pub mod device;
 pub mod evolution;
 pub mod grading;

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::cli::exit;
+use crate::cluster::ClusterError;
 use crate::device::DeviceError;
 use crate::evolution::EvolutionError;
 use crate::evolution::pipeline::PipelineError;
@@ -220,6 +221,24 @@ impl From<EvolutionError> for CommandError {
                 Self { hint, ..Self::from_failure(e) }
             }
             EvolutionError::Changed { .. } => Self::from_failure(e),
+        }
+    }
+}
+
+impl From<ClusterError> for CommandError {
+    fn from(e: ClusterError) -> Self {
+        match e {
+            ClusterError::Store(e) => e.into(),
+            ClusterError::Evolution(e) => e.into(),
+            ClusterError::Pipeline(e) => e.into(),
+            ClusterError::Setting { .. } | ClusterError::Refused { .. } => Self::from_input(e),
+            ClusterError::UnderWay { .. } => Self::from_chain(exit::UNDER_WAY, &e).with_hint(
+                "`visplay status` shows how far it is, `visplay work` helps with it, `visplay cancel` ends its jobs",
+            ),
+            ClusterError::NoCommand { .. } => {
+                Self::from_failure(e).with_hint("run the command on a node of the cluster where Slurm is installed")
+            }
+            ClusterError::Failed { .. } | ClusterError::NoAnswer { .. } => Self::from_failure(e),
         }
     }
 }

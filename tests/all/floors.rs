@@ -32,7 +32,7 @@ const FLOORS: [&[&str]; 9] = [
     &["analysis"],
     &["stages"],
     &["evolution"],
-    &["checkup"],
+    &["checkup", "cluster"],
     &["cli"],
 ];
 

@@ -9,6 +9,7 @@ mod benchmark_shapes;
 mod box_share;
 mod branch;
 mod closed_outputs;
+mod cluster;
 mod collapse;
 mod commands;
 mod config;

@@ -21,6 +21,7 @@ macro_rules! commands {
 
 mod audit;
 mod branch;
+mod cancel;
 mod clusters;
 mod completions;
 mod doctor;
@@ -41,6 +42,7 @@ mod scenes;
 mod schema;
 mod show;
 mod status;
+mod submit;
 mod verify;
 mod warm_start;
 mod why;
@@ -56,6 +58,8 @@ commands! {
     Work(work::WorkArgs) => work::cmd_work,
     Drain(drain::DrainArgs) => drain::cmd_drain,
     Logs(logs::LogsArgs) => logs::cmd_logs,
+    Submit(submit::SubmitArgs) => submit::cmd_submit,
+    Cancel(cancel::CancelArgs) => cancel::cmd_cancel,
     Branch(branch::BranchArgs) => branch::cmd_branch,
     Status(status::StatusArgs) => status::cmd_status,
     Show(show::ShowArgs) => show::cmd_show,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::args::{DeviceArgs, NodeCacheArgs, StoreArgs, ThreadArgs};
+use crate::cli::args::{DeviceArgs, JobArgs, NodeCacheArgs, StoreArgs, ThreadArgs};
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui, exit};
 use crate::evolution::{EvolutionError, RoundUnderWay, evolve_round, rounds_under_way};
@@ -46,6 +46,8 @@ pub struct WorkArgs {
     device: DeviceArgs,
     #[command(flatten)]
     threads: ThreadArgs,
+    #[command(flatten)]
+    job: JobArgs,
 }
 
 /// The work that a worker takes.
@@ -62,6 +64,10 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs `visplay work`.
 pub fn cmd_work(args: &WorkArgs, ui: &Ui) -> Result<()> {
+    args.job.end(&args.store, work(args, ui))
+}
+
+fn work(args: &WorkArgs, ui: &Ui) -> Result<()> {
     let store = args.node_cache.apply(args.store.open()?)?;
     args.threads.start()?;
     let session = Session::of_worker(store, ui);

@@ -7,7 +7,7 @@ use toml_edit::Document;
 
 use super::edit::find_key;
 
-/// A pipeline file that cannot be used.
+/// A pipeline file, or a cluster profile, that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{}: {problem}", file.display(), line.map_or(String::new(), |n| format!(":{n}")))]
 pub struct PipelineError {
@@ -28,7 +28,8 @@ impl PipelineError {
     }
 }
 
-/// The file and text of a pipeline, which give errors their file and line, and paths their folder.
+/// The file and text of a pipeline or a cluster profile, which give errors their file and line, and
+/// paths their folder.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct PipelineSource {
     pub(super) file: PathBuf,
@@ -36,6 +37,11 @@ pub(crate) struct PipelineSource {
 }
 
 impl PipelineSource {
+    /// Creates the source of a file with this text.
+    pub(crate) fn new(file: &Path, text: &str) -> Self {
+        Self { file: file.to_owned(), text: text.to_owned() }
+    }
+
     /// Returns the folder of the pipeline file, which the paths in it are relative to.
     pub(crate) fn folder(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
@@ -53,7 +59,7 @@ impl PipelineSource {
 
     /// Turns an error of the TOML parser into one that names the line, the key and, for an unknown
     /// key, the nearest known one.
-    pub(super) fn explain(&self, message: &str, span: Option<Range<usize>>) -> PipelineError {
+    pub(crate) fn explain(&self, message: &str, span: Option<Range<usize>>) -> PipelineError {
         let line = span.map(|span| line_at(&self.text, span.start));
         let mut problem = message.trim().replace('\n', " ");
         let nearest = unknown_field(&problem);

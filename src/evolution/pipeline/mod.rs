@@ -15,7 +15,7 @@ mod presets;
 mod retention;
 mod roles;
 mod round;
-mod section;
+pub(crate) mod section;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::edit::{Setting, current_name};
 pub use self::error::PipelineError;
-use self::error::PipelineSource;
+pub(crate) use self::error::PipelineSource;
 pub use self::gates::{Gates, Thresholds};
 pub use self::ingest::Ingest;
 pub use self::model::{ComputeDtype, Model, Prompts};
@@ -153,7 +153,7 @@ impl Pipeline {
     /// # Errors
     /// See [`PipelineError`].
     pub fn parse(file: &Path, text: &str) -> Result<Self, PipelineError> {
-        let source = PipelineSource { file: file.to_owned(), text: text.to_owned() };
+        let source = PipelineSource::new(file, text);
         if source.folder().to_str().is_none() {
             let problem = "the folder's name is not UTF-8; rename it, or run the command inside it";
             return Err(PipelineError::of_file(file, problem));
@@ -250,7 +250,7 @@ fn prompt_error(file: &Path, e: &PromptError) -> PipelineError {
 /// # Errors
 /// The text is not valid TOML.
 pub fn with_setting(file: &Path, text: &str, setting: &Setting) -> Result<String, PipelineError> {
-    let source = PipelineSource { file: file.to_owned(), text: text.to_owned() };
+    let source = PipelineSource::new(file, text);
     edit::set_key(text, setting).map_err(|e| source.explain(e.message(), e.span()))
 }
 

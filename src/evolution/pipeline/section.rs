@@ -1,4 +1,4 @@
-//! Declaration of the sections of a pipeline file.
+//! Declaration of the sections of a pipeline file and of a cluster profile.
 
 /// Declares a section: its keys, each with its default.
 macro_rules! section {
@@ -23,4 +23,4 @@ macro_rules! section {
     };
 }
 
-pub(super) use section;
+pub(crate) use section;

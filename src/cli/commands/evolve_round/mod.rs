@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::audit::TruthFile;
 use super::ingest::check_sources;
-use crate::cli::args::{DeviceArgs, NodeCacheArgs, PipelineArgs, StoreArgs, ThreadArgs};
+use crate::cli::args::{DeviceArgs, JobArgs, NodeCacheArgs, PipelineArgs, StoreArgs, ThreadArgs};
 use crate::cli::output::mistaken_files::say_mistaken_files;
 use crate::cli::output::round_table;
 use crate::cli::session::Session;
@@ -65,16 +65,18 @@ pub struct EvolveRoundArgs {
     device: DeviceArgs,
     #[command(flatten)]
     threads: ThreadArgs,
+    #[command(flatten)]
+    job: JobArgs,
 }
 
 /// The round to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RoundChoice {
+pub(super) enum RoundChoice {
     Next,
     Number(u32),
 }
 
-fn round_choice(text: &str) -> Result<RoundChoice, String> {
+pub(super) fn round_choice(text: &str) -> Result<RoundChoice, String> {
     match text.parse() {
         _ if text == "next" => Ok(RoundChoice::Next),
         Ok(number @ 1..=9999) => Ok(RoundChoice::Number(number)),
@@ -84,6 +86,10 @@ fn round_choice(text: &str) -> Result<RoundChoice, String> {
 
 /// Runs `visplay evolve-round`.
 pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
+    args.job.end(&args.store, run_rounds(args, ui))
+}
+
+fn run_rounds(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let mut pipeline = args.pipeline.load()?;
     pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
