@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use visplay::imaging::{DHash, Filter, Format, ImageError, Limits, RgbImage, decode, dhash, probe, resize};
+use visplay::imaging::{
+    DHash, Filter, Format, ImageError, Limits, OPTIONAL_FORMATS, RgbImage, decode, dhash, probe, resize,
+};
 
 use crate::oracle_files::{encoded_images, fnv, json_lines, oracle_images, pattern};
 
@@ -67,12 +69,6 @@ fn formats_that_are_not_read_are_named() {
     // True colour of 2x1 pixels.
     let tga = |end: &[u8]| [b"\0\0\x02\0\0\0\0\0\0\0\0\0\x02\0\x01\0\x18\0......".as_slice(), end].concat();
     let cases = [
-        (heif(b"heic\0\0\0\0mif1heic"), "HEIC", "heif-convert FILE.heic FILE.png"),
-        (heif(b"mif1\0\0\0\0mif1heic"), "HEIC", "heif-convert FILE.heic FILE.png"),
-        (heif(b"msf1\0\0\0\0msf1hevc"), "HEIC", "heif-convert FILE.heic FILE.png"),
-        (heif(b"avif\0\0\0\0mif1miaf"), "AVIF", "avifdec FILE.avif FILE.png"),
-        (heif(b"mif1\0\0\0\0mif1avif"), "AVIF", "avifdec FILE.avif FILE.png"),
-        (heif(b"avis\0\0\0\0"), "AVIF", "avifdec FILE.avif FILE.png"),
         (heif(b"mif1\0\0\0\0miaf"), "HEIF", "heif-convert FILE.heif FILE.png"),
         (heif(b"crx \0\0\0\0"), "Canon raw", "magick FILE.cr3"),
         (b"\0\0\0\x0cjP  \r\n\x87\n....".to_vec(), "JPEG 2000", "magick FILE.jp2"),
@@ -95,6 +91,26 @@ fn formats_that_are_not_read_are_named() {
         (b"#define a_width 8\n#define a_height 1\n".to_vec(), "XBM", "magick FILE.xbm"),
         ([b"BM\x1a\0\0\0\0\0\0\0\x1a\0\0\0\x10".as_slice(), &[0; 40]].concat(), "16 bytes", "magick FILE.bmp"),
     ];
+    let optional = [
+        (
+            "heic",
+            heif(b"heic\0\0\0\0mif1heic"),
+            "HEIC",
+            "heif-convert FILE.heic FILE.png; or build visplay with --features heic",
+        ),
+        ("heic", heif(b"mif1\0\0\0\0mif1heic"), "HEIC", "heif-convert FILE.heic FILE.png"),
+        ("heic", heif(b"msf1\0\0\0\0msf1hevc"), "HEIC", "heif-convert FILE.heic FILE.png"),
+        (
+            "avif",
+            heif(b"avif\0\0\0\0mif1miaf"),
+            "AVIF",
+            "avifdec FILE.avif FILE.png; or build visplay with --features avif",
+        ),
+        ("avif", heif(b"mif1\0\0\0\0mif1avif"), "AVIF", "avifdec FILE.avif FILE.png"),
+        ("avif", heif(b"avis\0\0\0\0"), "AVIF", "avifdec FILE.avif FILE.png"),
+    ];
+    let not_read = optional.into_iter().filter(|(format, ..)| !OPTIONAL_FORMATS.contains(format));
+    let cases = cases.into_iter().chain(not_read.map(|(_, bytes, name, command)| (bytes, name, command)));
     for (bytes, name, command) in cases {
         let error = decode(&bytes, &Limits::default()).unwrap_err();
         let message = error.to_string();
@@ -362,7 +378,7 @@ fn files_of_other_kinds_have_a_reason() {
     let reason = |bytes: &[u8]| decode(bytes, &Limits::default()).unwrap_err().reason();
     assert_eq!(reason(b""), "empty");
     assert_eq!(reason(b"<html><body>not found</body></html>"), "not_an_image");
-    assert_eq!(reason(b"\0\0\0\x20ftypavif\0\0\0\0avifmif1"), "unsupported");
+    assert_eq!(reason(b"\0\0\0\x20ftypcrx \0\0\0\0crx isom"), "unsupported");
     let mut arithmetic = file("q75-s2-37x29.jpg");
     let frame = arithmetic.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
     arithmetic[frame + 1] = 0xc9;
