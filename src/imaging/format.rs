@@ -241,7 +241,7 @@ mod tests {
         let message = |bytes: &[u8]| Format::sniff(bytes).unwrap_err().to_string();
         assert!(message(b"\0\0\0\x18ftypmif1\0\0\0\0mif1miaf..").contains("heif-convert FILE.heif FILE.png"));
         let heic = Format::sniff(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic..");
-        assert_eq!(heic.map_or_else(|error| error.to_string().contains("HEIC"), |heic| heic.name() == "heic"), true);
+        assert!(heic.map_or_else(|error| error.to_string().contains("HEIC"), |heic| heic.name() == "heic"));
         assert_eq!(Format::sniff(b"hello, world").unwrap_err().reason(), "not_an_image");
         assert_eq!(Format::sniff(&[0]).unwrap_err().reason(), "not_an_image");
     }

@@ -24,11 +24,13 @@ def boxes(data: bytes):
 class Coded:
     """The coded picture of a file with one image, whose first item is the primary one."""
 
-    def __init__(self, data: bytes, config: bytes) -> None:
+    def __init__(self, data: bytes, config: bytes, is_described: bool = True) -> None:
         meta = dict(boxes(dict(boxes(data))[b"meta"][4:]))
         properties = list(boxes(dict(boxes(meta[b"iprp"]))[b"ipco"]))
         self.properties = [(kind, content) for kind, content in properties if kind in (config, b"ispe", b"pixi")][:3]
-        self.color = next((content for kind, content in properties if kind == b"colr" and content[:4] == b"nclx"), None)
+        colors = [content for kind, content in properties if kind == b"colr" and content[:4] == b"nclx"]
+        # Without a description of colours in the boxes, that in the coded picture counts.
+        self.color = colors[0] if colors and is_described else None
         places = meta[b"iloc"]
         # Offsets and lengths of 4 bytes; version 0 has no construction method, and no base offset or one of 0 or 4 bytes.
         assert places[4] == 0x44, places[:8].hex()

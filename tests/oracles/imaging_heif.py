@@ -93,13 +93,14 @@ def heic_files() -> dict[str, bytes]:
     grids = [("even", 2, 2, 128, 128, "4:2:0", 1, ()), ("cropped", 3, 2, 150, 100, "4:2:0", 1, ()), ("odd", 2, 2, 101, 99, "4:2:0", 1, ()),
              ("rotated", 3, 2, 150, 100, "4:2:0", 1, (rotation(3),)), ("mirrored", 2, 2, 120, 126, "4:2:0", 1, (rotation(1), mirror(True))),
              ("turned-over", 2, 2, 120, 126, "4:2:0", 1, (mirror(False), rotation(2))), ("full-chroma", 2, 2, 101, 99, "4:4:4", 1, ()),
-             ("limited", 2, 2, 101, 99, "4:2:0", 0, ()), ("single", 1, 1, 60, 60, "4:2:0", 1, ())]  # fmt: skip
+             ("limited", 2, 2, 101, 99, "4:2:0", 0, ()), ("single", 1, 1, 60, 60, "4:2:0", 1, ()),
+             ("undescribed-full", 2, 1, 100, 60, "4:2:0", 1, ()), ("undescribed-limited", 2, 1, 100, 60, "4:4:4", 0, ())]  # fmt: skip
     for name, columns, rows, width, height, subsampling, full, transforms in grids:
         pictures = []
         for _ in range(columns * rows):
             seed += 1
             options = {"quality": 60, "chroma": chroma(subsampling), "full_range_flag": full}
-            pictures.append(Coded(heic(Image.fromarray(picture(64, 64, seed)), **options), b"hvcC"))
+            pictures.append(Coded(heic(Image.fromarray(picture(64, 64, seed)), **options), b"hvcC", not name.startswith("undescribed")))
         files[f"grid-{name}.heic"] = grid(pictures, columns, width, height, b"heic", transforms, name != "limited")
     return files
 
@@ -145,6 +146,7 @@ def avif_files() -> dict[str, bytes]:
                     files[f"depth{depth}-{chroma(subsampling)}-{channels}-primaries{primaries}-matrix{matrix}.avif"] = data
     for name, columns, rows, width, height, transforms in [
         ("even", 2, 2, 128, 128, ()),
+        ("undescribed", 2, 1, 100, 60, ()),
         ("cropped", 3, 2, 150, 98, ()),
         ("rotated", 3, 2, 150, 100, (rotation(3),)),
         ("mirrored", 2, 2, 102, 98, (rotation(1), mirror(True))),
@@ -153,7 +155,7 @@ def avif_files() -> dict[str, bytes]:
         pictures = []
         for _ in range(columns * rows):
             seed += 1
-            pictures.append(Coded(avif(Image.fromarray(picture(64, 64, seed)), quality=60), b"av1C"))
+            pictures.append(Coded(avif(Image.fromarray(picture(64, 64, seed)), quality=60), b"av1C", name != "undescribed"))
         files[f"grid-{name}.avif"] = grid(pictures, columns, width, height, b"avif", transforms)
     return files
 

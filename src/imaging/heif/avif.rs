@@ -207,7 +207,7 @@ fn interpolate_chroma(picture: &Picture, plane: usize, y: usize, row: &mut [u16]
 
 /// Returns the second nearest of the samples that are half as many as positions along a side.
 fn neighbour(at: usize, length: usize) -> Option<usize> {
-    let other = if at % 2 == 0 { (at / 2).checked_sub(1)? } else { at / 2 + 1 };
+    let other = if at.is_multiple_of(2) { (at / 2).checked_sub(1)? } else { at / 2 + 1 };
     (other < length.div_ceil(2)).then_some(other)
 }
 

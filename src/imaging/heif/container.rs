@@ -149,8 +149,8 @@ impl<'a> PrimaryItem<'a> {
         Ok(self.file.hevc_bitstream(self.tiles[index])?)
     }
 
-    /// Returns the coded bytes of each tile. Together with the parameter sets they are at most twice
-    /// as long as the file, so that tiles that share bytes take bounded time.
+    /// Returns the coded bytes of each tile. Together with the parameter sets they are at most
+    /// twice as long as the file, so that tiles that share bytes take bounded time.
     pub(super) fn tile_data(&self) -> impl Iterator<Item = Result<Cow<'a, [u8]>, ImageError>> {
         let mut budget = self.file_size.saturating_mul(2);
         self.tiles.iter().map(move |tile| {
@@ -312,8 +312,8 @@ fn transforms(
 
 /// Returns the metadata of the primary item in the first of the items that satisfy `is_kind`.
 fn metadata<'a>(file: &HeifFile<'a>, is_kind: impl Fn(&Item) -> bool) -> Option<Cow<'a, [u8]>> {
-    let describing = file.referencing_items(file.primary_id, b"cdsc").into_iter();
-    let found = describing.filter(|id| file.item(*id).is_ok_and(&is_kind)).next()?;
+    let mut describing = file.referencing_items(file.primary_id, b"cdsc").into_iter();
+    let found = describing.find(|id| file.item(*id).is_ok_and(&is_kind))?;
     data_of(file, found).ok()
 }
 

@@ -80,7 +80,7 @@ pub(super) fn decode_tiles(
             return Err(ImageError::corrupt("tiles of different kinds"));
         }
         let (across, down) = tile.chroma.unwrap_or_default();
-        if left % (1 << across) != 0 || top % (1 << down) != 0 {
+        if !left.is_multiple_of(1 << across) || !top.is_multiple_of(1 << down) {
             return Err(ImageError::corrupt("tiles that begin within a chroma sample"));
         }
         canvas.paste(&tile, left, top);
