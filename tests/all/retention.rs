@@ -69,7 +69,8 @@ fn noted(place: &Workspace, store: &str) -> BTreeSet<String> {
 
 /// Returns the bytes of all files of a store.
 fn contents(place: &Workspace, store: &str) -> BTreeMap<String, Vec<u8>> {
-    files(place, store, "").into_iter().map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
+    let all = files(place, store, "").into_iter().filter(|(name, _)| !name.starts_with("logs/"));
+    all.map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
 }
 
 fn size(place: &Workspace, store: &str, names: &BTreeSet<String>) -> u64 {
