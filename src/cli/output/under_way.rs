@@ -1,4 +1,4 @@
-//! What the workers of a store are doing, for `status` and `why`.
+//! The rounds under way and the work of each process, for `status` and `why`.
 
 use std::time::Duration;
 
