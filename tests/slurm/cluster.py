@@ -143,8 +143,8 @@ def parent_of(pid):
 class Round:
     """A store with a round, which `visplay submit` runs on the cluster."""
 
-    def __init__(self, cluster, program, folder, pipeline=None, **profile):
-        self.cluster, self.program, self.folder = cluster, program, pathlib.Path(folder)
+    def __init__(self, cluster, executable, folder, pipeline=None, **profile):
+        self.cluster, self.program, self.folder = cluster, executable, pathlib.Path(folder)
         self.folder.mkdir(parents=True)
         self.store = self.folder / "the store"
         self.pipeline = pipeline or ROOT / "tests/slurm/round.toml"

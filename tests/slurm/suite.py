@@ -418,7 +418,7 @@ def main():
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--folder", help="keep everything here")
     parser.add_argument("names", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     folder = arguments.folder or tempfile.mkdtemp(prefix="visplay-slurm-")
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     suite = Suite(arguments.program.resolve(), folder)
