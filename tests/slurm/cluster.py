@@ -211,7 +211,7 @@ class Round:
     def wait_for_results(self, count):
         wait(f"{count} results", lambda: len(self.results()) >= count)
 
-    def wait_for_end(self, seconds=240):
+    def wait_for_end(self, seconds=600):
         """Waits until the round is finished, all jobs have ended and leases are gone."""
         wait("the end of all jobs", self.cluster.all_over, seconds)
         check(self.is_finished(), "the round is not finished")
