@@ -217,8 +217,8 @@ impl<'a> EvolutionContext<'a> {
         Ok(self.runner.run(&stage, &shards)?.results)
     }
 
-    /// Returns the number of rows in a shard of a stage with `rows` rows, each of which gives at most
-    /// `tokens` tokens.
+    /// Returns the number of rows in a shard of a stage with `rows` rows, each of which gives at
+    /// most `tokens` tokens.
     pub fn shard_rows(&self, rows: usize, tokens: u64) -> usize {
         rows_per_shard(&self.pipeline.round, rows, tokens)
     }
@@ -264,8 +264,8 @@ fn newest_images(evolution: &str, runner: &Runner<'_>) -> Result<StageResult, St
     Err(StageError::Parameter { key: "evolution", problem })
 }
 
-/// Returns the number of rows in a shard. Where `shard_tokens` or `min_shards` sets it, the shards of
-/// a stage have about equally many rows, so that workers finish together.
+/// Returns the number of rows in a shard. Where `shard_tokens` or `min_shards` sets it, the shards
+/// of a stage have about equally many rows, so that workers finish together.
 fn rows_per_shard(round: &Round, rows: usize, tokens: u64) -> usize {
     if round.shard_tokens == 0 && round.min_shards == 0 {
         return round.shard_rows as usize;

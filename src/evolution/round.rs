@@ -78,8 +78,8 @@ pub(super) fn run(
         if is_labelled { run.labelled_training_set(&roles)? } else { run.self_labelled_training_set(&roles)? };
 
     if context.runner.role == WorkerRole::Judge {
-        // While others train the Reasoner, a judge can measure the one before. The results are looked
-        // up again below, in the order that every process lists them in.
+        // While others train the Reasoner, a judge can measure the one before. The results are
+        // looked up again below, in the order that every process lists them in.
         let results = run.results.len();
         run.evaluate(&roles.reasoner)?;
         run.results.truncate(results);

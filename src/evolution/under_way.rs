@@ -2,7 +2,7 @@
 //!
 //! A process that runs a round first stores a copy of its pipeline file, whose paths are absolute.
 //! It removes the copy when the round is finished, or has failed in a way that working on would
-//! not mend. The copy of a process that was interrupted or killed stays, so that workers can
+//! not repair. The copy of a process that was interrupted or killed stays, so that workers can
 //! finish the round.
 
 use std::path::Path;
@@ -63,8 +63,8 @@ impl<'a> Announcement<'a> {
         Ok(())
     }
 
-    /// Withdraws the announcement, unless `outcome` is that of a process that was asked to end: then
-    /// others can go on with the round.
+    /// Withdraws the announcement, unless `outcome` is that of a process that was asked to end:
+    /// then others can go on with the round.
     ///
     /// # Errors
     /// The store cannot be written to.

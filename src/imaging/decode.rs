@@ -58,6 +58,10 @@ fn decode_stored(bytes: &[u8], header: &Header) -> Result<(RgbImage, bool), Imag
         Format::WebP => webp::decode_pixels(bytes, header, budget),
         Format::Gif => gif::decode_pixels(bytes, header, budget),
         Format::Bmp => bmp::decode_pixels(bytes, header),
+        #[cfg(feature = "heic")]
+        Format::Heic => super::heif::decode_pixels(bytes, header),
+        #[cfg(feature = "avif")]
+        Format::Avif => super::heif::decode_pixels(bytes, header),
     }?;
     Ok((pixels, false))
 }

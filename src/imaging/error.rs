@@ -93,6 +93,18 @@ impl ImageError {
         Self::Unsupported(format!("{kind}; convert it first, for example: {command}"))
     }
 
+    /// Returns the error of a format that is not read, with a command that converts it and, if
+    /// there is one, the cargo feature that reads it.
+    pub(super) fn unsupported_format(name: &str, suffix: &str) -> Self {
+        let error = Self::unsupported(&format!("{name} (an image format)"), &format!("FILE.{suffix}"));
+        match error {
+            Self::Unsupported(text) if matches!(suffix, "avif" | "heic") => {
+                Self::Unsupported(format!("{text}; or build visplay with --features {suffix}"))
+            }
+            other => other,
+        }
+    }
+
     /// Converts an I/O error of a decoder that reads from memory, where only a premature end can
     /// happen.
     pub(super) fn from_memory_io(error: &std::io::Error) -> Self {

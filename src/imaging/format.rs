@@ -17,7 +17,21 @@ pub enum Format {
     Bmp,
     /// TIFF and BigTIFF; the first page.
     Tiff,
+    /// HEIF with HEVC; the primary image.
+    #[cfg(feature = "heic")]
+    Heic,
+    /// HEIF with AV1; the primary image.
+    #[cfg(feature = "avif")]
+    Avif,
 }
+
+/// Names of the formats that this build reads because of a cargo feature.
+pub const OPTIONAL_FORMATS: &[&str] = &[
+    #[cfg(feature = "avif")]
+    "avif",
+    #[cfg(feature = "heic")]
+    "heic",
+];
 
 /// Formats that are recognized only to name them in an error: offset, signature, name and suffix.
 const UNSUPPORTED: [(usize, &[u8], &str, &str); 37] = [
@@ -75,6 +89,10 @@ impl Format {
             Self::Gif => "gif",
             Self::Bmp => "bmp",
             Self::Tiff => "tiff",
+            #[cfg(feature = "heic")]
+            Self::Heic => "heic",
+            #[cfg(feature = "avif")]
+            Self::Avif => "avif",
         }
     }
 
@@ -91,7 +109,7 @@ impl Format {
             return Ok(format);
         }
         if let Some((name, suffix)) = unsupported_format(bytes) {
-            return Err(ImageError::unsupported(&format!("{name} (an image format)"), &format!("FILE.{suffix}")));
+            return Err(ImageError::unsupported_format(name, suffix));
         }
         if ends_in_signature(bytes) {
             return Err(ImageError::Truncated(format!("{} bytes, less than a signature", bytes.len())));
@@ -108,6 +126,10 @@ impl Format {
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some(Self::WebP),
             [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Some(Self::Tiff),
             [b'B', b'M', ..] if has_bitmap_header(bytes) => Some(Self::Bmp),
+            #[cfg(feature = "heic")]
+            _ if iso_media(bytes).is_some_and(|(_, suffix)| suffix == "heic") => Some(Self::Heic),
+            #[cfg(feature = "avif")]
+            _ if iso_media(bytes).is_some_and(|(_, suffix)| suffix == "avif") => Some(Self::Avif),
             _ => None,
         }
     }
@@ -217,8 +239,9 @@ mod tests {
         assert_eq!(Format::sniff(b"\x89PNG\r").unwrap_err().reason(), "truncated");
         assert_eq!(Format::sniff(b"qoif\0\0\0\x01").unwrap_err().reason(), "unsupported");
         let message = |bytes: &[u8]| Format::sniff(bytes).unwrap_err().to_string();
-        assert!(message(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic..").contains("HEIC"));
-        assert!(message(b"\0\0\0\x18ftypheix\0\0\0\0mif1heix..").contains("heif-convert FILE.heic FILE.png"));
+        assert!(message(b"\0\0\0\x18ftypmif1\0\0\0\0mif1miaf..").contains("heif-convert FILE.heif FILE.png"));
+        let heic = Format::sniff(b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic..");
+        assert!(heic.map_or_else(|error| error.to_string().contains("HEIC"), |heic| heic.name() == "heic"));
         assert_eq!(Format::sniff(b"hello, world").unwrap_err().reason(), "not_an_image");
         assert_eq!(Format::sniff(&[0]).unwrap_err().reason(), "not_an_image");
     }

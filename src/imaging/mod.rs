@@ -19,8 +19,9 @@
 //! - A PNG without its end chunk and a JPEG without its end marker are truncated, even if all
 //!   pixels are present.
 //! - Rare kinds of TIFF are rejected or read better than by Pillow; see `tiff/mod.rs`.
-//! - Other formats that Pillow reads, such as AVIF, JPEG 2000 and ICO, are rejected as
-//!   `unsupported`, with a command that converts them.
+//! - HEIC and AVIF are read if the cargo features `heic` and `avif` are on; see `heif/mod.rs`.
+//! - Other formats that Pillow reads, such as JPEG 2000 and ICO, are rejected as `unsupported`,
+//!   with a command that converts them.
 
 mod bmp;
 mod decode;
@@ -29,6 +30,8 @@ mod filter;
 mod format;
 mod gif;
 mod header;
+#[cfg(any(feature = "avif", feature = "heic"))]
+mod heif;
 mod jpeg;
 mod near;
 mod orientation;
@@ -44,7 +47,7 @@ mod webp;
 pub use decode::{DecodedImage, decode};
 pub use error::ImageError;
 pub use filter::Filter;
-pub use format::Format;
+pub use format::{Format, OPTIONAL_FORMATS};
 pub use header::{Header, Limits};
 pub use near::{DuplicateDecision, NearDuplicates, ThresholdError, Twin};
 pub use orientation::Orientation;

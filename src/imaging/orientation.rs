@@ -7,6 +7,12 @@ use super::rgb::RgbImage;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Orientation(u8);
 
+/// Stored corners by orientation, in the order of the upright ones: top left, top right, bottom
+/// right and bottom left.
+#[cfg(any(feature = "avif", feature = "heic"))]
+const UPRIGHT_CORNERS: [[usize; 4]; 8] =
+    [[0, 1, 2, 3], [1, 0, 3, 2], [2, 3, 0, 1], [3, 2, 1, 0], [0, 3, 2, 1], [3, 0, 1, 2], [2, 1, 0, 3], [1, 2, 3, 0]];
+
 impl Orientation {
     /// Orientation of an image that is stored upright.
     pub const UPRIGHT: Self = Self(1);
@@ -33,6 +39,21 @@ impl Orientation {
     pub(super) fn find(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Self {
         let tag = exif.and_then(find_in_exif).or_else(|| xmp.and_then(find_in_xmp));
         tag.map_or(Self::UPRIGHT, Self::from_tag)
+    }
+
+    /// Finds the orientation in an XMP packet, unless EXIF has one, which is not used.
+    #[cfg(any(feature = "avif", feature = "heic"))]
+    pub(super) fn find_unless_exif_has_one(exif: Option<&[u8]>, xmp: Option<&[u8]>) -> Self {
+        if exif.and_then(find_in_exif).is_some() { Self::UPRIGHT } else { Self::find(None, xmp) }
+    }
+
+    /// Returns the transform that applies this one and then `next`.
+    #[cfg(any(feature = "avif", feature = "heic"))]
+    pub(super) fn then(self, next: Self) -> Self {
+        let corners = |orientation: Self| UPRIGHT_CORNERS[usize::from(orientation.tag()) - 1];
+        let both = corners(next).map(|corner| corners(self)[corner]);
+        let tag = (1..=8).find(|tag| corners(Self(*tag)) == both);
+        tag.map_or(Self::UPRIGHT, Self)
     }
 
     /// Transforms stored pixels to upright ones.
@@ -172,6 +193,18 @@ mod tests {
         assert_eq!(Orientation::find(None, Some(packet)).tag(), 8);
         assert_eq!(Orientation::find(Some(&exif(true, 3, 3)), Some(packet)).tag(), 3);
         assert_eq!(Orientation::find(None, Some(b"<tiff:Orientation>5</tiff:Orientation>")).tag(), 5);
+    }
+
+    #[cfg(any(feature = "avif", feature = "heic"))]
+    #[test]
+    fn orientations_are_applied_one_after_another() {
+        let stored = RgbImage::new(3, 2, (0..18).collect()).unwrap();
+        for first in (1..=8).map(Orientation::from_tag) {
+            for second in (1..=8).map(Orientation::from_tag) {
+                let expected = second.apply(first.apply(stored.clone()));
+                assert_eq!(first.then(second).apply(stored.clone()), expected, "{first:?}, {second:?}");
+            }
+        }
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub fn probe(bytes: &[u8], limits: &Limits) -> Result<Header, ImageError> {
         Format::Gif => gif::read_header(bytes),
         Format::Bmp => bmp::read_header(bytes),
         Format::Tiff => tiff::read_header(bytes),
+        #[cfg(feature = "heic")]
+        Format::Heic => super::heif::read_header(bytes, Format::Heic),
+        #[cfg(feature = "avif")]
+        Format::Avif => super::heif::read_header(bytes, Format::Avif),
     }?;
     limits.check(&header)?;
     Ok(header)

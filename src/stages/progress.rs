@@ -40,7 +40,7 @@ pub struct ShardCounts {
     pub typical: Option<Duration>,
 }
 
-/// What happens to a shard in this process.
+/// An event in the life of a shard in this process.
 #[derive(Debug, Clone)]
 pub enum ShardEvent {
     /// This process begins to compute it.

@@ -7,7 +7,7 @@ use crate::store::{Process, Store};
 
 /// Least time without progress after which a process hangs.
 const STUCK_AFTER: Duration = Duration::from_secs(600);
-/// The same, in typical times of a shard.
+/// Least time without progress after which a process hangs, in typical times of a shard.
 const STUCK_SHARDS: u32 = 5;
 /// A shard is slow after this many typical times.
 const SLOW_SHARDS: u32 = 2;

@@ -13,7 +13,8 @@ use crate::store::{Process, ShardNote, Store, WorkerNote, WorkerRole, WorkerStat
 
 /// Longest interval between two versions of the note.
 const INTERVAL: Duration = Duration::from_secs(10);
-/// Interval between looks for a request to drain, and shortest one between two versions of the note.
+/// Interval between looks for a request to drain, and shortest one between two versions of the
+/// note.
 const TICK: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// Delay of the first note: a command that ends at once leaves none.
@@ -35,19 +36,19 @@ pub struct WorkerSpec {
 /// It is a [`Progress`], so that it sees what the stages do; it passes every event to another one.
 pub struct Worker<'p> {
     inner: &'p dyn Progress,
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     stop: Option<Sender<()>>,
     writer: Option<JoinHandle<()>>,
 }
 
 /// The state that the thread which writes the note reads.
-struct Shared {
+struct SharedState {
     note: Mutex<WorkerNote>,
     units: AtomicU64,
     tokens: AtomicU64,
 }
 
-impl Shared {
+impl SharedState {
     fn note(&self) -> MutexGuard<'_, WorkerNote> {
         self.note.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +84,8 @@ impl<'p> Worker<'p> {
             began_ms: now_ms(),
             written_ms: 0,
         };
-        let shared = Arc::new(Shared { note: Mutex::new(note), units: AtomicU64::new(0), tokens: AtomicU64::new(0) });
+        let shared =
+            Arc::new(SharedState { note: Mutex::new(note), units: AtomicU64::new(0), tokens: AtomicU64::new(0) });
         let (stop, stopped) = channel();
         let (store, interrupt, of_thread) = (store.clone(), interrupt.clone(), Arc::clone(&shared));
         let write = move || {
@@ -122,7 +124,7 @@ impl Drop for Worker<'_> {
     }
 }
 
-impl Shared {
+impl SharedState {
     /// Returns what the process is doing.
     fn state(&self, interrupt: &Interrupt) -> WorkerState {
         if interrupt.is_draining() { WorkerState::Draining } else { self.note().state }

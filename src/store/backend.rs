@@ -134,9 +134,9 @@ pub trait Backend: Send + Sync + std::fmt::Debug {
     ) -> Result<PublishOutcome, StoreError>;
     /// Reads a file; `None` if it does not exist.
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Asks the storage what files a folder has, so that the next look at a file there does not come
-    /// from a cache. Clients of network file systems remember for up to a minute that a name did not
-    /// exist.
+    /// Asks the storage what files a folder has, so that the next look at a file there does not
+    /// come from a cache. Clients of network file systems remember for up to a minute that a name
+    /// did not exist.
     fn refresh(&self, _folder: &str) {}
     /// Returns a file's size and time; `None` if it does not exist.
     fn head(&self, name: &str) -> Result<Option<FileEntry>, StoreError>;

@@ -212,8 +212,8 @@ impl Store {
         Ok(ClaimOutcome::HeldBy(Process::current()))
     }
 
-    /// Removes all leases that this handle of the store and its copies hold, before the process ends
-    /// in the middle of its work.
+    /// Removes all leases that this handle of the store and its copies hold, before the process
+    /// ends in the middle of its work.
     pub fn give_back_leases(&self) {
         let files: Vec<String> = self.held.files().iter().cloned().collect();
         files.iter().for_each(|file| self.held.give_back(file));

@@ -14,7 +14,7 @@
 //! claims/<key>.lease              leases that keep two workers from running one action
 //! views/                          hard links to objects (or copies), for people to browse
 //! workers/<process>.json          what each process is doing; also requests to it
-//! jobs/<evolution>/round-N/        rounds under way: copies of pipeline files, records of submissions
+//! jobs/<evolution>/round-N/       rounds under way: pipeline files, records of submissions
 //! logs/                           logs of workers
 //! steps/                          weights after single training steps; may be lost at any time
 //! cache/                          entries that save work and may be lost at any time
@@ -158,8 +158,8 @@ impl Store {
         Self { root: root.to_owned(), held, backend, overlay: None, node_cache: None }
     }
 
-    /// Returns the store with a cache of objects in a folder on this node's own disk, which holds at
-    /// most `capacity` bytes.
+    /// Returns the store with a cache of objects in a folder on this node's own disk, which holds
+    /// at most `capacity` bytes.
     ///
     /// # Errors
     /// The folder cannot be created.

@@ -168,7 +168,8 @@ impl Backend for PosixFolder {
         let from = staged.path().clone();
         match mode {
             PublishMode::Replace => match fs::rename(&from, &path) {
-                // The reply to a rename that was carried out got lost, and the client sent it again.
+                // The reply to a rename that was carried out got lost, and the client sent it
+                // again.
                 Err(e) if e.kind() == io::ErrorKind::NotFound && !from.exists() && path.exists() => {}
                 renamed => renamed.map_err(StoreError::io("publish", &path))?,
             },

@@ -27,7 +27,7 @@ pub enum WorkerRole {
     Judge,
 }
 
-/// What a process is doing.
+/// The activity of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WorkerState {
@@ -73,7 +73,7 @@ pub struct WorkerNote {
     pub job: Option<BatchJob>,
     /// The device that it computes on.
     pub device: String,
-    /// What it is doing.
+    /// Its activity.
     pub state: WorkerState,
     /// The part of the round, such as `Questioner, step 7 of 20`.
     pub part: String,

@@ -22,7 +22,7 @@ table! {
         pub width: u32,
         /// Height in pixels of the upright image, after applying its EXIF orientation.
         pub height: u32,
-        /// Format, recognized by content: png, jpeg, webp, gif, bmp or tiff.
+        /// Format, recognized by content: png, jpeg, webp, gif, bmp, tiff, heic or avif.
         pub format: String,
         /// EXIF orientation tag, 1 to 8; 1 is upright, also for files without a tag.
         pub orientation: u32,

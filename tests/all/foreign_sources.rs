@@ -142,7 +142,7 @@ fn paths_of_other_files_in_a_folder_are_no_images() {
         assert!(found[2..].iter().all(|(_, reason)| matches!(&**reason, "" | "duplicate")), "{found:?}");
         assert_eq!(of_table(&rows, "sure.parquet").len(), 4);
     }
-    assert_code(&ingest(&place, &["source/audio.parquet", "--evolution", "u"]), 5, &["2 empty, 2 unreadable path"]);
+    assert_code(&ingest(&place, &["source/audio.parquet", "--evolution", "u"]), 7, &["2 empty, 2 unreadable path"]);
 }
 
 fn links(paths: &[String]) -> Vec<u8> {
@@ -190,14 +190,14 @@ fn files_that_a_table_names_are_looked_up_in_every_ingest() {
     let image = place.source().join("0.png");
     let table = place.source().join("data.parquet");
     fs::write(&table, links(&["0.png".into()])).unwrap();
-    assert_code(&ingest(&place, &["source/data.parquet"]), 5, &["source/data.parquet", "1 unreadable path"]);
+    assert_code(&ingest(&place, &["source/data.parquet"]), 7, &["source/data.parquet", "1 unreadable path"]);
     fs::write(&image, test_image(0)).unwrap();
     assert_eq!(place.json(&["ingest", "source/data.parquet"])["new_images"], 1);
     assert_eq!(place.json(&["ingest", "source/data.parquet"])["new"], 0);
     fs::write(&image, test_image(3)).unwrap();
     assert_eq!(place.json(&["ingest", "source/data.parquet"])["new_images"], 1);
     fs::write(&image, vec![0; 200_000]).unwrap();
-    assert_code(&ingest(&place, &["source/data.parquet", "--evolution", "u"]), 5, &["1 too large"]);
+    assert_code(&ingest(&place, &["source/data.parquet", "--evolution", "u"]), 7, &["1 too large"]);
 }
 
 #[test]
@@ -265,22 +265,22 @@ fn a_source_without_a_usable_image_has_its_own_exit_code() {
         ("empty", "empty: no usable image (it has no files or rows)"),
     ] {
         for _ in 0..2 {
-            assert_code(&ingest(&place, &[source]), 5, &[part, "hint: "]);
+            assert_code(&ingest(&place, &[source]), 7, &[part, "hint: "]);
         }
         let round = evolve(&place, "rounds", &["1", "--images", source]).output().unwrap();
-        assert_code(&round, 5, &[part]);
+        assert_code(&round, 7, &[part]);
     }
     // A source of another kind says what it is.
     let mistaken =
         ["captions.json: no usable image: it is a JSON file", "weights: no usable image: it is a safetensors"];
     write("weights", b"\x10\0\0\0\0\0\0\0{\"a\":{}}        ");
-    assert_code(&ingest(&place, &["captions.json", "weights", "--evolution", "none"]), 5, &mistaken);
+    assert_code(&ingest(&place, &["captions.json", "weights", "--evolution", "none"]), 7, &mistaken);
     assert!(!place.store().join("views/none").exists());
     let round = evolve(&place, "rounds", &["1", "--images", "captions.json"]).output().unwrap();
-    assert_code(&round, 5, &mistaken[..1]);
+    assert_code(&round, 7, &mistaken[..1]);
     // Each source is judged by itself; what the others have is stored.
     let output = ingest(&place, &["captions.json", "source", "weights", "empty"]);
-    assert_code(&output, 5, &[&mistaken[..], &["empty: no usable image (it has no files or rows)"]].concat());
+    assert_code(&output, 7, &[&mistaken[..], &["empty: no usable image (it has no files or rows)"]].concat());
     assert!(!stderr_of(&output).contains("source: no usable"), "{}", stderr_of(&output));
     let done: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(done["images"], 12);

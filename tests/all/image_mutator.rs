@@ -18,7 +18,9 @@ impl Mutator {
         let kinds = oracle_images("imaging-kinds.parquet").into_iter().filter(|image| image.accepted.is_some());
         // Names become names of files.
         let entry = |image: EncodedImage| (image.name.replace('/', "-"), image.bytes);
-        let corpus = encoded_images().into_iter().chain(kinds.step_by(3)).map(entry).collect();
+        let corpus: Vec<_> = encoded_images().into_iter().chain(kinds.step_by(3)).map(entry).collect();
+        #[cfg(any(feature = "avif", feature = "heic"))]
+        let corpus = corpus.into_iter().chain(crate::imaging_heif::heif_images().into_iter().map(entry)).collect();
         Self { random: Random::new(seed), corpus }
     }
 

@@ -24,6 +24,7 @@ mod greedy;
 mod image_mutator;
 mod image_processor;
 mod imaging;
+mod imaging_heif;
 mod imaging_mutations;
 mod imported_parquet;
 mod ingest;

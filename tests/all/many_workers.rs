@@ -96,6 +96,9 @@ fn text(output: &Output) -> String {
 #[test]
 fn judges_and_trainers_make_the_same_round_as_one_process() {
     let place = place();
+    // Long enough for all three to find work.
+    let long = small_shards().replace("questions_per_image = 8", "questions_per_image = 256");
+    std::fs::write(place.path().join("p.toml"), long).unwrap();
     let alone = report(&round(&place, "alone", &[]).wait_with_output().unwrap());
     let driver = round(&place, "many", &[]);
     wait_for(&place.path().join("many"));

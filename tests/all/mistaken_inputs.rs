@@ -45,7 +45,7 @@ fn assert_says(output: &Output, parts: &[&str]) {
 /// Checks the message of a source that exists and has no usable image.
 fn assert_no_image(output: &Output, parts: &[&str]) {
     let stderr = stderr_of(output);
-    assert_eq!(output.status.code(), Some(5), "{stderr}");
+    assert_eq!(output.status.code(), Some(7), "{stderr}");
     parts.iter().chain(&["no usable image"]).for_each(|part| assert!(stderr.contains(part), "no {part}: {stderr}"));
 }
 

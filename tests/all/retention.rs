@@ -2,6 +2,7 @@
 //! before.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -51,8 +52,9 @@ fn command(place: &Workspace, arguments: &[&str]) -> Command {
     command
 }
 
+/// Copies a store by hard links: nothing in a store is changed in place.
 fn copy(place: &Workspace, from: &str, to: &str) {
-    let copied = Command::new("cp").args(["-a", from, to]).current_dir(place.path()).status().unwrap();
+    let copied = Command::new("cp").args(["-al", from, to]).current_dir(place.path()).status().unwrap();
     assert!(copied.success());
 }
 
@@ -69,7 +71,8 @@ fn noted(place: &Workspace, store: &str) -> BTreeSet<String> {
 
 /// Returns the bytes of all files of a store.
 fn contents(place: &Workspace, store: &str) -> BTreeMap<String, Vec<u8>> {
-    files(place, store, "").into_iter().map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
+    let all = files(place, store, "").into_iter().filter(|(name, _)| !name.starts_with("logs/"));
+    all.map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
 }
 
 fn size(place: &Workspace, store: &str, names: &BTreeSet<String>) -> u64 {
@@ -142,8 +145,10 @@ fn finished_rounds_keep_their_tables_and_the_models_that_are_needed() {
     let uses = space["uses"].as_object().unwrap();
     let on_disk: u64 = files(&place, "store", "")
         .into_iter()
-        .filter(|(name, _)| !name.starts_with("views/"))
-        .map(|(_, path)| std::fs::metadata(path).unwrap().len())
+        .map(|(name, path)| (name, std::fs::metadata(path).unwrap()))
+        // A view is a hard link to its object, unless the object was written again since.
+        .filter(|(name, meta)| !name.starts_with("views/") || meta.nlink() == 1)
+        .map(|(_, meta)| meta.len())
         .sum();
     assert_eq!(uses.values().map(|part| part["bytes"].as_u64().unwrap()).sum::<u64>(), on_disk, "{space}");
     assert_eq!((&space["total"]["bytes"], &space["droppable"]["files"]), (&json!(on_disk), &json!(0)));
@@ -305,7 +310,7 @@ fn a_drop_that_is_killed_loses_nothing_and_is_continued() {
     let goal = noted(&place, "dropped");
     assert!(goal.len() > 20);
     let mut interrupted = 0;
-    for kill in 0..12 {
+    for kill in 0..8 {
         copy(&place, "all", "killed");
         let mut collecting = command(&place, &["gc", "--delete", "--grace", "0", "--store", "killed"]);
         let mut collecting = collecting.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -339,6 +344,7 @@ fn a_lost_note_and_weights_that_cannot_be_recomputed_are_reported_as_damage() {
     // Without its note an object is lost: the round is rebuilt, and drops it again.
     let notes: Vec<_> = files(&place, "store", "dropped").into_iter().collect();
     std::fs::remove_file(&notes[0].1).unwrap();
+    std::fs::remove_file(&notes[1].1).unwrap();
     std::fs::write(&notes[1].1, b"{}").unwrap();
     let (code, named) = verify(&place, "store");
     let object = |note: &str| note.replacen("dropped/", "objects/", 1).trim_end_matches(".json").to_owned();

@@ -69,7 +69,7 @@ fn a_folder_without_images_is_reported() {
     photos(&place, "photos", 0..0);
     assert_rejected(
         &run(&place, &["1", "--images", "photos"]),
-        5,
+        7,
         &["0 new images; rejected: ", "photos: no usable image (rejected: ", "1 not an image"],
     );
     assert_rejected(&run(&place, &["1", "--images", "nowhere"]), 2, &["nowhere"]);

@@ -75,10 +75,15 @@ fn transcript(folder: &Path, arguments: &[&str]) -> String {
 
 #[test]
 fn the_help_of_every_command() {
-    const COMMANDS: [&[&str]; 30] = [
+    const COMMANDS: [&[&str]; 35] = [
         &[],
         &["ingest"],
         &["evolve-round"],
+        &["work"],
+        &["submit"],
+        &["cancel"],
+        &["drain"],
+        &["logs"],
         &["branch"],
         &["status"],
         &["show"],

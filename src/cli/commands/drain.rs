@@ -22,8 +22,8 @@ pub struct DrainArgs {
     /// Drain every worker of the store.
     #[arg(long, conflicts_with = "workers")]
     all: bool,
-    /// Drop the shards in hand instead of finishing them, and free the leases of workers that do not
-    /// answer.
+    /// Drop the shards in hand instead of finishing them, and free the leases of workers that do
+    /// not answer.
     #[arg(long)]
     now: bool,
     #[command(flatten)]

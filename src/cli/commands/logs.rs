@@ -49,7 +49,8 @@ pub fn cmd_logs(args: &LogsArgs, ui: &Ui) -> Result<()> {
         let wanted = wanted_rounds(args, &session)?;
         let mut lines = reader.new_lines(log_files(&session.store));
         lines.retain(|line| is_wanted(line, args, wanted.as_deref()));
-        // Lines begin with their time, of which this is the length; those of one second stay in order.
+        // Lines begin with their time, of which this is the length; those of one second stay in
+        // order.
         lines.sort_by(|a, b| a.get(..19).cmp(&b.get(..19)));
         for line in lines {
             if !ui.result_if_read(format::plain(&line))? {

@@ -75,7 +75,7 @@ fn watch(store: &Store, interval: Duration, ui: &Ui) -> Result<()> {
     loop {
         let under_way = UnderWay::read(store)?;
         if ui.json {
-            ui.result_json(&under_way.json())?;
+            ui.result_json(&json!({"under_way": under_way.json(), "jobs": under_way.jobs}))?;
         } else {
             ui.result(format::time(now_ms()))?;
             under_way.print(ui)?;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::cli::args::{PipelineArgs, StoreArgs, ThreadArgs};
-use crate::cli::output::under_way::{UnderWay, activity, duration, stage_of};
+use crate::cli::output::under_way::{UnderWay, activity, duration, job_state, stage_of};
 use crate::cli::session::Session;
 use crate::cli::{CommandError, Result, Ui, format};
 use crate::evolution::ref_name;
@@ -70,7 +70,15 @@ fn reasons(store: &Store, under_way: &UnderWay, evolution: &str, round: u32) -> 
     if store.head(evolution, &ref_name(round, "round"))?.is_some() {
         return Ok(vec![format!("{name} is finished")]);
     }
+    let jobs = under_way.jobs.jobs.iter().filter(|job| job.evolution == evolution && job.round == round);
+    let mut of_jobs: Vec<String> =
+        jobs.map(|job| format!("job {} ({}): {}", job.id, job.kind, job_state(job))).collect();
+    of_jobs.extend(under_way.jobs.note.clone());
     let Some(open) = under_way.rounds.iter().find(|open| open.evolution == evolution && open.round == round) else {
+        if !of_jobs.is_empty() {
+            of_jobs.insert(0, format!("{name} has been submitted and has not begun"));
+            return Ok(of_jobs);
+        }
         let stopped = store.head(evolution, &ref_name(round, "stopped"))?.is_some();
         return Ok(vec![match stopped {
             true => format!(
@@ -103,6 +111,7 @@ fn reasons(store: &Store, under_way: &UnderWay, evolution: &str, round: u32) -> 
         lines.push(format!("{host}-{pid} has given no sign; its lease is free a minute after its last heartbeat"));
     }
     lines.dedup();
+    lines.extend(of_jobs);
     Ok(lines)
 }
 

@@ -71,7 +71,7 @@ pub fn log_files(store: &Store) -> Vec<PathBuf> {
 
 /// Whether standard error is a file in a folder.
 fn is_standard_error_in(folder: &Path) -> bool {
-    let Ok(error) = rustix::fs::fstat(rustix::stdio::stderr()) else { return false };
+    let Ok(error) = rustix::fs::fstat(std::io::stderr()) else { return false };
     let Ok(entries) = std::fs::read_dir(folder) else { return false };
     let is_it = |meta: std::fs::Metadata| (meta.dev(), meta.ino()) == (error.st_dev, error.st_ino);
     entries.flatten().any(|entry| entry.metadata().is_ok_and(is_it))

@@ -1,10 +1,11 @@
-//! What the workers of a store are doing, for `status` and `why`.
+//! The rounds under way and the work of each process, for `status` and `why`.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cli::{Result, Ui, format};
+use crate::cluster::{JobState, JobStates, jobs};
 use crate::evolution::{RoundUnderWay, rounds_under_way};
 use crate::store::{Process, Store, WorkerNote, WorkerRole, WorkerSign, WorkerState, now_ms};
 
@@ -17,12 +18,20 @@ pub struct UnderWay {
     pub rounds: Vec<RoundUnderWay>,
     /// The workers, living and lost.
     pub workers: Vec<WorkerSign>,
+    /// The jobs of a batch system.
+    pub jobs: JobStates,
 }
 
 impl UnderWay {
-    /// Reads the notes of a store, and nothing else.
+    /// Reads the notes of a store, and asks the batch system about submitted jobs.
     pub fn read(store: &Store) -> Result<Self> {
-        Ok(Self { rounds: rounds_under_way(store, None)?, workers: store.workers()? })
+        let rounds = rounds_under_way(store, None)?;
+        let mut jobs = jobs(store, None)?;
+        // Ended jobs of rounds that are finished are history.
+        let is_open =
+            |job: &JobState| rounds.iter().any(|round| round.evolution == job.evolution && round.round == job.round);
+        jobs.jobs.retain(|job| !job.is_over || is_open(job));
+        Ok(Self { rounds, workers: store.workers()?, jobs })
     }
 
     /// Returns the workers of a round.
@@ -36,7 +45,7 @@ impl UnderWay {
         self.rounds.iter().any(|round| self.workers_of(round).all(|sign| sign.is_lost))
     }
 
-    /// Returns the view in JSON.
+    /// Returns the rounds in JSON.
     pub fn json(&self) -> Value {
         let rounds = self.rounds.iter().map(|round| {
             let workers: Vec<Value> = self.workers_of(round).map(|sign| {
@@ -69,7 +78,17 @@ impl UnderWay {
             ui.result(line)?;
             self.print_workers(round, ui)?;
         }
-        Ok(())
+        self.print_jobs(ui)
+    }
+
+    fn print_jobs(&self, ui: &Ui) -> Result<()> {
+        if self.jobs.jobs.is_empty() {
+            return Ok(());
+        }
+        ui.result("submitted jobs:")?;
+        let rows: Vec<Vec<String>> = self.jobs.jobs.iter().map(job_row).collect();
+        ui.indented_table(&format::with_heading(["job", "work", "state", "nodes", "requeues", "log"], rows))?;
+        self.jobs.note.iter().try_for_each(|note| ui.result(format!("  {note}")))
     }
 
     fn print_workers(&self, round: &RoundUnderWay, ui: &Ui) -> Result<()> {
@@ -144,6 +163,25 @@ pub fn activity(sign: &WorkerSign) -> String {
         }
         _ => stage_of(note),
     }
+}
+
+/// Describes the state of a job, with the reason if there is one.
+pub fn job_state(job: &JobState) -> String {
+    match &job.reason {
+        Some(reason) => format!("{}: {reason}", job.words),
+        None => job.words.clone(),
+    }
+}
+
+fn job_row(job: &JobState) -> Vec<String> {
+    vec![
+        job.id.clone(),
+        format!("{} of {}/{}", job.kind, job.evolution, job.round),
+        job_state(job),
+        job.nodes.clone(),
+        format!("{} of {}", job.requeues, job.requeue_limit),
+        job.log.display().to_string(),
+    ]
 }
 
 fn worker_row(sign: &WorkerSign) -> Vec<String> {

@@ -25,8 +25,9 @@ section! {
         pub labelled_columns: BenchmarkColumns = BenchmarkColumns::default(),
         /// Number of rows in a shard, the unit in which an interrupted stage resumes.
         pub shard_rows: u32 = 256,
-        /// Maximum number of tokens that the samples of a shard can have, which sets the number of its
-        /// rows instead of `shard_rows`; 0 sets it by rows. Small shards spread over more workers.
+        /// Maximum number of tokens that the samples of a shard can have, which sets the number of
+        /// its rows instead of `shard_rows`; 0 sets it by rows. Small shards spread over more
+        /// workers.
         #[serde(skip_serializing_if = "is_zero")]
         pub shard_tokens: u32 = 0,
         /// Minimum number of shards of a stage with at least as many rows; 0 sets none.

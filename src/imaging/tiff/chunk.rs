@@ -274,7 +274,7 @@ fn read_jpeg(directory: &Directory<'_>, page: &Page, stored: &[u8], rows: usize)
         (3, Meaning::YCbCr) => ColorSpace::YCbCr,
         (3, Meaning::Rgb) => ColorSpace::Rgb,
         (4, Meaning::Cmyk) => ColorSpace::PlainCmyk,
-        _ => return Err(ImageError::unsupported("TIFF of JPEGs with alpha", "'FILE.tif[0]'")),
+        _ => return Err(ImageError::unsupported("TIFF of JPEGs with alpha or of CIE Lab", "'FILE.tif[0]'")),
     };
     let tables = directory.find(JPEG_TABLES).and_then(|entry| directory.tiff.slice(entry.at, entry.count));
     // The tables are a JPEG without pixels, whose end marker is dropped.

@@ -5,14 +5,17 @@
 //! | `directory.rs` | tags |
 //! | `page.rs` | layout of strips or tiles and meaning of samples; rejects what Pillow rejects |
 //! | `chunk.rs` | decompression of a strip or tile |
+//! | `lab.rs` | conversion of CIE Lab |
 //!
-//! Differences from Pillow: CIE Lab, JPEG of before TIFF 6, JPEG with alpha, chroma reduced to 4x4,
-//! and compressions that only special devices write are rejected. So are planes of 16 bits without
+//! Differences from Pillow: JPEG of before TIFF 6, JPEG with alpha, chroma reduced to 4x4, and
+//! compressions that only special devices write are rejected. So are planes of 16 bits without
 //! compression, which Pillow reads as bytes. Big-endian BigTIFF, which Pillow rejects, is read, and
-//! so are big-endian compressed grey of 32 bits or with a sign, whose bytes Pillow swaps.
+//! so are big-endian compressed grey of 32 bits or with a sign, whose bytes Pillow swaps, and
+//! planes of CIE Lab, whose a and b Pillow takes as unsigned.
 
 mod chunk;
 mod directory;
+mod lab;
 mod page;
 
 use super::error::ImageError;
@@ -107,6 +110,10 @@ pub(super) fn decode_pixels(bytes: &[u8], header: &Header, budget: usize) -> Res
             let convert = if page.is_uncompressed() { raw_ycbcr_to_rgb } else { ycbcr_to_rgb };
             let samples = reader.samples(|value| value as u8)?;
             samples.chunks_exact(3).flat_map(|pixel| convert(pixel[0], pixel[1], pixel[2])).collect()
+        }
+        Meaning::Lab => {
+            let samples = reader.samples(|value| value as u8)?;
+            samples.chunks_exact(3).flat_map(|pixel| lab::lab_to_rgb([pixel[0], pixel[1], pixel[2]])).collect()
         }
     };
     if shift > 0 && matches!(decoded, Meaning::Rgb | Meaning::PremultipliedRgb) {

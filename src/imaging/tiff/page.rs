@@ -45,13 +45,15 @@ pub(super) enum Meaning {
     Cmyk,
     /// Luma and chroma.
     YCbCr,
+    /// CIE Lab; a and b are signed.
+    Lab,
 }
 
 impl Meaning {
     /// Returns the number of samples of a pixel that are used.
     pub(super) fn used_samples(self) -> usize {
         match self {
-            Self::Rgb | Self::YCbCr => 3,
+            Self::Rgb | Self::YCbCr | Self::Lab => 3,
             Self::PremultipliedRgb | Self::Cmyk => 4,
             _ => 1,
         }
@@ -120,14 +122,15 @@ impl Page {
         let key = (photometric, formats[0], bits[0], samples, extra.as_slice());
         let is_big = directory.tiff.big_endian;
         let mut meaning = match key {
-            (8, 1, 8, 3, []) => return Err(unsupported("CIE Lab colours")),
             (1, 1, 8, 2, [1]) => return Err(unsupported("grey multiplied by its alpha")),
             _ => meaning(key, fill_order, is_big).ok_or_else(|| unsupported(&description))?,
         };
         if is_planar && (samples > 1 || has_unused_planes) {
             let has_alpha = samples == 4 && photometric == 2;
             let is_read = match (compression, meaning) {
-                (UNCOMPRESSED, Meaning::Rgb | Meaning::Cmyk) => bits[0] == 8 && samples <= 4 && !has_unused_planes,
+                (UNCOMPRESSED, Meaning::Rgb | Meaning::Cmyk | Meaning::Lab) => {
+                    bits[0] == 8 && samples <= 4 && !has_unused_planes
+                }
                 (UNCOMPRESSED, _) => false,
                 _ => (bits[0] == 8 || bits[0] == 16) && samples <= 4,
             };
@@ -212,6 +215,7 @@ fn meaning(
         (2, 1, 8 | 16, 4, [1]) | (2, 1, 8, 5, [1, 0]) | (2, 1, 8, 6, [1, 0, 0]) => Meaning::PremultipliedRgb,
         (5, 1, 8 | 16, 4, []) | (5, 1, 8, 5, [0]) | (5, 1, 8, 6, [0, 0]) => Meaning::Cmyk,
         (6, 1, 8, 3, []) => Meaning::YCbCr,
+        (8, 1, 8, 3, []) => Meaning::Lab,
         _ => return None,
     })
 }

@@ -49,7 +49,7 @@ impl Stage for MeasureStage<'_> {
 
     fn action(&self, shard: &Shard) -> Action {
         Action {
-            parameters: self.options.limit_parameters().into(),
+            parameters: self.options.measure_parameters(),
             inputs: shard.inputs("blobs"),
             ..new_action("ingest.measure", VERSION, [schema::<Measurement>()])
         }

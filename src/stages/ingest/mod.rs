@@ -47,7 +47,7 @@ use self::unusable::{check_any_images, unusable_sources};
 use super::listed_rows::put_listing;
 use super::{Result, Runner, StageError, read_object};
 use crate::ids::Digest;
-use crate::imaging::Limits;
+use crate::imaging::{Limits, OPTIONAL_FORMATS};
 use crate::store::{Ref, RefUpdate, StageResult, Store};
 use crate::tables::{self, TableRow};
 
@@ -81,17 +81,23 @@ impl IngestOptions {
         BTreeMap::from([("near_duplicate_bits".into(), Value::from(self.near_duplicate_bits))])
     }
 
-    fn limit_parameters(&self) -> [(String, Value); 3] {
-        [
+    /// Returns what measurements depend on besides the bytes. A build that reads more formats
+    /// measures anew what another build rejected.
+    fn measure_parameters(&self) -> BTreeMap<String, Value> {
+        let mut parameters = BTreeMap::from([
             ("max_bytes".into(), Value::from(self.limits.max_bytes)),
             ("max_pixels".into(), Value::from(self.limits.max_pixels)),
             ("max_aspect_ratio".into(), Value::from(self.limits.max_aspect_ratio)),
-        ]
+        ]);
+        if !OPTIONAL_FORMATS.is_empty() {
+            parameters.insert("optional_formats".into(), Value::from(OPTIONAL_FORMATS.join(" ")));
+        }
+        parameters
     }
 
     fn parameters(&self) -> BTreeMap<String, Value> {
         let mut all = self.selection_parameters();
-        all.extend(self.limit_parameters());
+        all.extend(self.measure_parameters());
         all.extend([
             ("shard_rows".into(), Value::from(self.shard_rows)),
             ("shard_bytes".into(), Value::from(self.shard_bytes)),

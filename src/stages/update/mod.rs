@@ -227,8 +227,8 @@ impl<'a> TrainingChain<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shares the weights after `step` steps with the workers that sample with them too, and removes
-    /// those that no worker needs any more.
+    /// Shares the weights after `step` steps with the workers that sample with them too, and
+    /// removes those that no worker needs any more.
     fn share_weights(&self, runner: &Runner<'_>, model: ModelId, weights: &TrainableModel) -> Result<()> {
         let has_others = runner.store.trainers()? > 0;
         if has_others {
