@@ -143,8 +143,8 @@ def parent_of(pid):
 class Round:
     """A store with a round, which `visplay submit` runs on the cluster."""
 
-    def __init__(self, cluster, program, folder, pipeline=None, **profile):
-        self.cluster, self.program, self.folder = cluster, program, pathlib.Path(folder)
+    def __init__(self, cluster, executable, folder, pipeline=None, **profile):
+        self.cluster, self.program, self.folder = cluster, executable, pathlib.Path(folder)
         self.folder.mkdir(parents=True)
         self.store = self.folder / "the store"
         self.pipeline = pipeline or ROOT / "tests/slurm/round.toml"
@@ -211,7 +211,7 @@ class Round:
     def wait_for_results(self, count):
         wait(f"{count} results", lambda: len(self.results()) >= count)
 
-    def wait_for_end(self, seconds=240):
+    def wait_for_end(self, seconds=600):
         """Waits until the round is finished, all jobs have ended and leases are gone."""
         wait("the end of all jobs", self.cluster.all_over, seconds)
         check(self.is_finished(), "the round is not finished")

@@ -191,7 +191,7 @@ def requeue_limit(suite):
     """A job is requeued as often as the profile allows, and the record says why it ended."""
     round_ = suite.round(time="1", warn_before_limit=55, workers=0, requeues=1)
     driver, _ = round_.submit()
-    wait("the end of the driver", suite.cluster.all_over, 180)
+    wait("the end of the driver", suite.cluster.all_over, 400)
     if round_.is_finished():
         print("    the round finished before the limit: nothing was tested")
         return
@@ -217,7 +217,7 @@ def worker_hangs(suite):
     try:
         time.sleep(5)
         suite.record(round_, "stopped")
-        wait("the round", round_.is_finished, 240)
+        wait("the round", round_.is_finished, 600)
     finally:
         for pid in stopped:
             with contextlib.suppress(ProcessLookupError):
@@ -418,7 +418,7 @@ def main():
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--folder", help="keep everything here")
     parser.add_argument("names", nargs="*")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     folder = arguments.folder or tempfile.mkdtemp(prefix="visplay-slurm-")
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     suite = Suite(arguments.program.resolve(), folder)
