@@ -48,15 +48,15 @@ pub struct DroppableObject {
 /// A stored result that holds tensors.
 struct TensorResult {
     stage: String,
-    /// Whether it was computed on a GPU, where the same bits need the same kind of GPU.
+    /// True for a result of a GPU: to get the same bits again, the same kind of GPU is needed.
     is_of_gpu: bool,
     result: StageResult,
 }
 
 /// Finds the objects of finished rounds that retention does not keep, by the settings that each
-/// evolution has in the store, or the default ones: of one evolution, or of all. An object that does
-/// not exist any more is listed too. The optimizer's states come last, those of the newest round at
-/// the end.
+/// evolution has in the store, or the default ones: of one evolution, or of all. An object that
+/// does not exist any more is listed too. The optimizer's states come last, those of the newest
+/// round at the end.
 ///
 /// # Errors
 /// The store cannot be read, or a round's report is damaged.
@@ -193,8 +193,8 @@ pub(super) fn drop_finished(pipeline: &Pipeline, runner: &Runner<'_>) {
     }
 }
 
-/// Drops what the finished rounds of an evolution do not keep, and returns the number of objects and
-/// their size in bytes.
+/// Drops what the finished rounds of an evolution do not keep, and returns the number of objects
+/// and their size in bytes.
 fn drop_of_evolution(store: &Store, evolution: &str) -> Result<(usize, u64)> {
     let droppable = find_droppable(store, Some(evolution))?;
     let objects: Vec<_> = droppable.iter().map(|droppable| (droppable.object, droppable.bytes)).collect();

@@ -13,9 +13,9 @@ section! {
         /// weights of every checkpoint, all the optimizer's state as well.
         pub checkpoints: CheckpointRetention = CheckpointRetention::Final,
         /// Trained models: all of them; reasoners keeps the Reasoner of every round and the
-        /// Questioner of the current one; current keeps those of the current round only. Rounds that
-        /// the store alone cannot recompute keep their models: those of a GPU, and those of the
-        /// labelled baseline.
+        /// Questioner of the current one; current keeps those of the current round only. Rounds
+        /// that the store alone cannot recompute keep their models: those of a GPU, and those of
+        /// the labelled baseline.
         pub models: ModelRetention = ModelRetention::Reasoners,
     }
 }
