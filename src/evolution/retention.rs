@@ -48,11 +48,7 @@ pub struct DroppableObject {
 /// A stored result that holds tensors.
 struct TensorResult {
     stage: String,
-<<<<<<< HEAD
-    /// True if it was computed on a GPU, where the same bits need the same kind of GPU.
-=======
     /// True for a result of a GPU: to get the same bits again, the same kind of GPU is needed.
->>>>>>> retention
     is_of_gpu: bool,
     result: StageResult,
 }
