@@ -76,7 +76,7 @@ impl<'a> Announcement<'a> {
         match (outcome, self.round) {
             (Err(EvolutionError::Stage(StageError::Interrupted | StageError::Drained)), _) => Ok(()),
             (Ok(_) | Err(EvolutionError::Gate { .. } | EvolutionError::MissingData { .. }), _) => self.withdraw(),
-            // What this process fails at may be its own fault, such as a device that it cannot open.
+            // This process may fail for a reason of its own, such as a device that it cannot open.
             (Err(_), Some(round)) if self.has_others(round)? => Ok(()),
             (Err(_), _) => self.withdraw(),
         }
