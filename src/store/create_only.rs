@@ -31,6 +31,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use super::error::StoreError;
+use crate::network_files::unless_stale;
 
 /// Ending of the name of a folder that is to become a turn.
 const OWN_ENDING: &str = ".d";
@@ -44,13 +45,18 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// that is gone, it is `to` now. It happens when a network file system loses the reply and sends
 /// the request again.
 fn is_renamed(from: &Path, to: &Path) -> bool {
-    let is_gone = fs::symlink_metadata(from).is_err_and(|e| e.kind() == ErrorKind::NotFound);
-    is_gone && fs::symlink_metadata(to).is_ok()
+    let is_gone = look_at(from).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    is_gone && look_at(to).is_ok()
+}
+
+/// Returns what the file system says of a file.
+fn look_at(path: &Path) -> io::Result<fs::Metadata> {
+    unless_stale(|| fs::symlink_metadata(path))
 }
 
 /// Renames a file or folder that only this process renames, even if the success is not reported.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    match fs::rename(from, to) {
+    match unless_stale(|| fs::rename(from, to)) {
         Err(e) if e.kind() == ErrorKind::NotFound && is_renamed(from, to) => Ok(()),
         outcome => outcome,
     }
@@ -58,7 +64,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Whether two names belong to one file, as after a hard link whose success was not reported.
 fn is_same_file(one: &Path, other: &Path) -> bool {
-    let identity = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    let identity = |path: &Path| look_at(path).ok().map(|meta| (meta.dev(), meta.ino()));
     identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
@@ -76,7 +82,7 @@ pub(super) fn rename_new(from: &Path, to: &Path, turn: &Path) -> Result<bool, St
         Err(e) if !is_unsupported(&e) => return Err(failed(e)),
         Err(e) => e,
     };
-    let second = match fs::hard_link(from, to) {
+    let second = match unless_stale(|| fs::hard_link(from, to)) {
         Ok(()) => {
             // The file is published. If the temporary name remains, `gc` removes it.
             let _ = fs::remove_file(from);
@@ -227,7 +233,7 @@ impl<'a> Turn<'a> {
     }
 
     fn files(&self) -> io::Result<Vec<OsString>> {
-        match fs::read_dir(self.turn) {
+        match unless_stale(|| fs::read_dir(self.turn)) {
             Ok(entries) => entries.map(|entry| Ok(entry?.file_name())).collect(),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             Err(e) => Err(e),
@@ -235,7 +241,7 @@ impl<'a> Turn<'a> {
     }
 
     fn is_taken(&self) -> io::Result<bool> {
-        unless_absent(fs::symlink_metadata(self.to).map(|_| ()))
+        unless_absent(look_at(self.to).map(|_| ()))
     }
 
     fn unsupported(&self, error: io::Error) -> StoreError {

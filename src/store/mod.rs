@@ -121,7 +121,7 @@ impl Store {
     /// # Errors
     /// Those of [`open`](Self::open). A folder with other contents is never turned into a store.
     pub fn open_or_create(root: &Path) -> Result<Self, StoreError> {
-        match std::fs::read_dir(root) {
+        match unless_stale(|| std::fs::read_dir(root)) {
             Ok(_) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 std::fs::create_dir_all(root).map_err(StoreError::io("create the store", root))?;
