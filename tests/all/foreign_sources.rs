@@ -214,7 +214,7 @@ fn images_are_read_from_archives() {
         found.sort();
         assert_eq!(found, wanted, "{file}");
         let has_image = wanted.iter().any(|(.., result)| result.contains('.'));
-        assert_code(&output, if has_image { 0 } else { 5 }, &[]);
+        assert_code(&output, if has_image { 0 } else { 7 }, &[]);
         assert_eq!(place.verify(), (0, vec![]));
         // Nothing is unpacked, and the cached contents give the same.
         assert_eq!(

@@ -240,8 +240,8 @@ fn every_command_gives_after_a_drop_what_it_gave_before() {
         let file = format!("{store}-branch.toml");
         let start = ["branch", "b", "--from", "round-1", "--set", "round.seed=5", "--pipeline", pipeline];
         run(&place, &[&start[..], &["--out", &file, "--store", store]].concat());
-        let output = command(&place, &["evolve-round", "2", "--pipeline", &file, "--store", store, "--json"]);
-        let output = { output }.output().unwrap();
+        let output = command(&place, &["evolve-round", "2", "--pipeline", &file, "--store", store, "--json"]).output();
+        let output = output.unwrap();
         let recomputes = stderr_of(&output).contains("questioner were dropped; recomputing them from stored samples");
         assert_eq!(recomputes, store == "store", "{}", stderr_of(&output));
         ends.push(report(&output)["result"].clone());
@@ -369,8 +369,8 @@ fn a_lost_note_and_weights_that_cannot_be_recomputed_are_reported_as_damage() {
 
     // Rewards that are not those of the training give other weights, which is said, not used.
     tamper_with_rewards(&place, "whole");
-    let export = command(&place, &["model", "export", "t/round-1/questioner", "out", "--store", "whole"]);
-    let export = { export }.output().unwrap();
+    let export =
+        command(&place, &["model", "export", "t/round-1/questioner", "out", "--store", "whole"]).output().unwrap();
     assert_eq!(export.status.code(), Some(4), "{}", stderr_of(&export));
     for part in ["the weights of t/round-0001/questioner were dropped", "cannot be recomputed", "should be"] {
         assert!(stderr_of(&export).contains(part), "{part} is not in {}", stderr_of(&export));
