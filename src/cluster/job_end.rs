@@ -84,8 +84,8 @@ fn decide(job: &BatchJob, outcome: JobOutcome<'_>, requeues: Option<u32>) -> Dec
     match restarts < limit {
         true => Decision::Requeue(format!("the job {id} goes back into the queue, time {} of {limit}", restarts + 1)),
         false => Decision::LimitReached(format!(
-            "the job {id} was requeued {restarts} times, as often as `requeues` allows, and ends; submit the round again \
-             to continue it"
+            "the job {id} was requeued as often as `requeues` allows ({restarts}) and ends; submit the round again to \
+             continue it"
         )),
     }
 }

@@ -1,4 +1,5 @@
 """A Slurm cluster on this machine, and stores whose rounds run on it, for the tests of suite.py."""
+import contextlib
 import hashlib
 import json
 import os
@@ -207,6 +208,15 @@ class Round:
 
     def leases(self):
         return list((self.store / "claims").glob("*.lease"))
+
+    def lease_holders(self):
+        """Ids of the processes that hold leases."""
+        holders = set()
+        for lease in self.leases():
+            # A lease may be given back meanwhile.
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                holders.add(json.loads(lease.read_text())["holder"]["pid"])
+        return holders
 
     def wait_for_results(self, count):
         wait(f"{count} results", lambda: len(self.results()) >= count)

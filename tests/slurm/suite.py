@@ -198,7 +198,7 @@ def requeue_limit(suite):
     check(suite.cluster.restarts(driver) == 1, "the driver was not requeued once")
     ends = [file.read_text() for file in round_.store.glob("jobs/small/round-0001/*/ended-*.json")]
     check(any("as often as `requeues` allows" in text for text in ends), f"no record says why: {ends}")
-    suite.record(round_, "end")
+    suite.record(round_, "limit")
     round_.write_profile()
     round_.submit()
     suite.finish(round_)
@@ -209,19 +209,26 @@ def worker_hangs(suite):
     """A judge worker is stopped: others take its shard after a minute."""
     round_ = suite.round()
     _, judge = round_.submit()
-    round_.wait_for_results(20)
-    stopped = suite.cluster.processes(job=f"{judge}_0")
-    check(stopped, "the worker does not run")
-    for pid in stopped:
+    wait("a running worker", lambda: suite.cluster.processes(job=f"{judge}_0"))
+    [pid] = suite.cluster.processes(job=f"{judge}_0")
+
+    def stop_with_shard():
         os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.1)
+        if pid in round_.lease_holders():
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    wait("a shard of the worker", stop_with_shard)
     try:
         time.sleep(5)
         suite.record(round_, "stopped")
+        check(pid in round_.lease_holders(), "the stopped worker's lease is gone too early")
         wait("the round", round_.is_finished, 600)
     finally:
-        for pid in stopped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     suite.finish(round_)
 
 
