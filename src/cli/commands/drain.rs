@@ -8,7 +8,7 @@ use crate::cli::{CommandError, Result, Ui};
 
 /// Ask workers to finish their shards and take no more.
 ///
-/// A drained worker gives its leases back and ends with exit code 75. The round goes on with the
+/// A drained worker gives its leases back and ends with exit code 75. The round continues with the
 /// other workers, or with new ones.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:

@@ -92,7 +92,7 @@ fn reasons(store: &Store, under_way: &UnderWay, evolution: &str, round: u32) -> 
     };
     let Some(foremost) = under_way.foremost(open) else {
         return Ok(vec![format!(
-            "nobody works on {name}; `visplay evolve-round {round}` or `visplay work` goes on with it"
+            "nobody works on {name}; `visplay evolve-round {round}` or `visplay work` continues it"
         )]);
     };
     let mut lines = vec![format!("{name} is at {}", stage_of(foremost))];

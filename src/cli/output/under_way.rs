@@ -62,7 +62,7 @@ impl UnderWay {
         for round in &self.rounds {
             let name = format!("{}: round {}", round.evolution, round.round);
             let Some(foremost) = self.foremost(round) else {
-                ui.result(format!("{name} is under way, but nobody works on it; `visplay evolve-round {}` or `visplay work` goes on with it", round.round))?;
+                ui.result(format!("{name} is under way, but nobody works on it; `visplay evolve-round {}` or `visplay work` continues it", round.round))?;
                 self.print_workers(round, ui)?;
                 continue;
             };

@@ -21,8 +21,7 @@ const PATH_NAMES: [&[&str]; 3] = [
 ];
 
 /// Endings of the names of image files.
-const IMAGE_SUFFIXES: [&str; 11] =
-    ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"];
+const IMAGE_SUFFIXES: [&str; 11] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"];
 
 /// A column of images.
 #[derive(Debug, Clone)]
