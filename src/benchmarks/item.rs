@@ -73,8 +73,10 @@ pub struct BenchmarkItem {
     pub query: Option<String>,
     /// Hint before the question.
     pub hint: Option<String>,
-    /// Options; empty if there are none, or if they are part of the question.
+    /// Options; empty if there are none.
     pub options: Options,
+    /// Whether the question holds the options already, so that a prompt does not repeat them.
+    pub has_options_in_question: bool,
     /// Right answers, any of which will do; empty where the benchmark hides them.
     pub golds: Vec<String>,
     /// Explanation of the right answer, which HallusionBench's judge reads.
@@ -167,6 +169,7 @@ mod tests {
             query: None,
             hint: None,
             options: Options::from_texts(["a", "b"]),
+            has_options_in_question: false,
             golds: vec!["B".into()],
             gold_details: None,
             images: vec![ImageId(Digest::of(b"image"))],

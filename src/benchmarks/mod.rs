@@ -8,8 +8,9 @@
 //! | step | file |
 //! |---|---|
 //! | names of the benchmarks | `name.rs` |
-//! | items and their ids | `item.rs` |
+//! | items and their ids | `item.rs`, `question_options.rs` |
 //! | protocols and their settings | `protocol.rs` |
+//! | rows of files, as items | `files/` |
 //! | prompts | `prompt/` |
 //! | answers that rules read out of responses | `extract/` |
 //! | replies of judges | `judge/` |
@@ -22,14 +23,16 @@
 
 pub mod extract;
 pub mod figures;
+pub mod files;
 mod item;
 pub mod judge;
 pub mod latex_value;
 mod name;
 mod outcome;
-
+pub mod prompt;
 mod protocol;
 pub mod python;
+pub mod question_options;
 pub mod random_letter;
 mod scorer;
 

@@ -297,6 +297,7 @@ mod tests {
             query: None,
             hint: None,
             options,
+            has_options_in_question: false,
             golds: vec![gold.into()],
             gold_details: None,
             images: Vec::new(),

@@ -35,6 +35,7 @@ fn item(benchmark: Benchmark, labels: Labels) -> BenchmarkItem {
         query: None,
         hint: None,
         options: Default::default(),
+        has_options_in_question: false,
         golds: Vec::new(),
         gold_details: None,
         images: Vec::new(),

@@ -132,6 +132,7 @@ fn ten_thousand_responses_take_less_than_a_second() {
             }
             _ => Options::default(),
         },
+        has_options_in_question: false,
         golds: vec![case["item"]["answer"].as_str().unwrap_or("B").to_owned()],
         gold_details: None,
         images: Vec::new(),

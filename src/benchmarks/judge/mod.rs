@@ -5,6 +5,7 @@
 pub mod hallusion;
 pub mod math_verse;
 pub mod mm_vet;
+pub mod prompt;
 mod reply;
 pub mod verdict;
 pub mod vis_num_bench;

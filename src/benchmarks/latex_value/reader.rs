@@ -27,10 +27,6 @@ impl Value {
         let number = if q == 1 { Int(p) } else { Float(p as f64 / q as f64) };
         Some(Self { number, ratio: Some((p, q)) })
     }
-
-    fn is_integer(self) -> bool {
-        matches!(self.ratio, Some((_, 1)))
-    }
 }
 
 fn gcd(a: u128, b: u128) -> u128 {
