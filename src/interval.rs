@@ -82,7 +82,7 @@ fn resample(strata: &[&[Cluster]], seed: Seed, statistic: impl Fn(&[Cluster]) ->
             for word in bytes.chunks_exact(size_of::<u64>()) {
                 // The high half of a product: at most 2^-44 from uniform for a million clusters.
                 let word = u64::from_le_bytes(word.try_into().unwrap_or_default());
-                let (sum, count) = clusters[(u128::from(word) * clusters.len() as u128 >> 64) as usize];
+                let (sum, count) = clusters[((u128::from(word) * clusters.len() as u128) >> 64) as usize];
                 total = (total.0 + sum, total.1 + count);
             }
             sums.push(total);

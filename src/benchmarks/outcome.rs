@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::extract::Options;
 use super::extract::choice_visplay::Choice;
 use super::extract::choice_vlmevalkit::AnswerIs;
 use super::extract::open_mmmu::Candidate;
@@ -10,7 +11,7 @@ use super::extract::{
     choice_mmmu, choice_mmstar, choice_visplay, choice_vlmevalkit, math_vision, math_vlmevalkit, open_mmmu,
     realworldqa, yes_no,
 };
-use super::item::BenchmarkItem;
+use super::item::{BenchmarkItem, QuestionKind};
 use super::name::Benchmark;
 use super::protocol::{PreStep, Protocol, Rule};
 use super::python::text::strip;
@@ -18,6 +19,8 @@ use super::random_letter;
 use crate::grading::{MatchRule, compare};
 use crate::random::Seed;
 
+/// Second option that VLMEvalKit gives an open question of MMMU.
+const OTHER_ANSWERS: &str = "Other Answers";
 /// Beginnings of refusals in lower case, besides those that VLMEvalKit knows.
 const REFUSALS: [&str; 5] = ["i'm sorry", "i am sorry", "sorry, ", "i cannot ", "i can't "];
 
@@ -106,6 +109,9 @@ pub struct RuleSettings {
     pub pre_step: PreStep,
     /// Version of VLMEvalKit's rule for letters.
     pub answer_is: AnswerIs,
+    /// Whether open questions of MMMU are scored as VLMEvalKit does: as a choice between the gold,
+    /// A, and "Other Answers", so that the reply "A" is right.
+    pub has_open_as_choice: bool,
 }
 
 /// Scores a response by a protocol's rule. A random letter is drawn from the seed, the protocol and
@@ -118,12 +124,20 @@ pub fn score_response(
     settings: RuleSettings,
     seed: Seed,
 ) -> Option<Outcome> {
+    let is_as_choice = settings.has_open_as_choice && protocol == Protocol::VlmEvalKit;
+    if is_as_choice && item.benchmark == Benchmark::Mmmu && item.options.is_empty() {
+        let gold = item.golds.first().cloned().unwrap_or_default();
+        let options = Options::from_texts([gold, OTHER_ANSWERS.to_owned()]);
+        let kind = QuestionKind::MultipleChoice;
+        let choice = BenchmarkItem { kind, options, golds: vec!["A".to_owned()], ..item.clone() };
+        return score_response(&choice, response, finish, protocol, settings, seed);
+    }
     let rule = protocol.rule(item)?;
     let part = match settings.pre_step {
         PreStep::Raw => Some(AnswerPart { text: response, is_marked: false }),
         PreStep::Answer => answer_part(response),
     };
-    let found = part.map_or(Found::NOTHING, |part| apply(rule, item, part, settings));
+    let found = part.map_or(Finding::NOTHING, |part| apply(rule, item, part, settings));
     let reason = found.extracted.is_none().then(|| match found.is_ambiguous {
         true => Reason::Ambiguous,
         false => why_nothing(response, finish),
@@ -153,14 +167,14 @@ fn why_nothing(response: &str, finish: Finish) -> Reason {
 }
 
 /// Finding of a rule.
-struct Found {
+struct Finding {
     extracted: Option<String>,
     verdict: Verdict,
     is_ambiguous: bool,
     is_refusal: bool,
 }
 
-impl Found {
+impl Finding {
     const NOTHING: Self = Self { extracted: None, verdict: Verdict::Undecided, is_ambiguous: false, is_refusal: false };
 
     fn answer(extracted: impl Into<String>, verdict: Verdict) -> Self {
@@ -175,89 +189,89 @@ impl Found {
     }
 }
 
-fn apply(rule: Rule, item: &BenchmarkItem, part: AnswerPart<'_>, settings: RuleSettings) -> Found {
+fn apply(rule: Rule, item: &BenchmarkItem, part: AnswerPart<'_>, settings: RuleSettings) -> Finding {
     let gold = item.golds.first().map_or("", String::as_str);
     match rule {
-        Rule::MmmuOfficialChoice => Found::letter(choice_mmmu::extract(part.text, &item.options), item),
+        Rule::MmmuOfficialChoice => Finding::letter(choice_mmmu::extract(part.text, &item.options), item),
         Rule::MmmuOfficialOpen => {
             let candidates = open_mmmu::extract(part.text);
             if strip(part.text).is_empty() {
-                return Found { verdict: Verdict::Wrong, ..Found::NOTHING };
+                return Finding { verdict: Verdict::Wrong, ..Finding::NOTHING };
             }
             let is_right = open_mmmu::is_right(&candidates, item.golds.iter().map(String::as_str));
             let texts: Vec<String> = candidates.iter().map(candidate_text).collect();
-            Found::answer(texts.join(" | "), Verdict::of(is_right))
+            Finding::answer(texts.join(" | "), Verdict::of(is_right))
         }
         Rule::VlmEvalKitChoice => match choice_vlmevalkit::extract(part.text, &item.options, settings.answer_is) {
-            Some('Z') if !item.options.has('Z') => Found { is_refusal: true, ..Found::answer('Z', Verdict::Wrong) },
-            letter => Found::letter(letter, item),
+            Some('Z') if !item.options.has('Z') => Finding { is_refusal: true, ..Finding::answer('Z', Verdict::Wrong) },
+            letter => Finding::letter(letter, item),
         },
         Rule::VlmEvalKitYesNo => match yes_no::extract(part.text) {
-            None => Found::NOTHING,
+            None => Finding::NOTHING,
             Some(yes) => {
                 let is_right = gold_yes(gold).map_or(Verdict::Undecided, |gold| Verdict::of(gold == yes));
-                Found::answer(if yes { "Yes" } else { "No" }, is_right)
+                Finding::answer(if yes { "Yes" } else { "No" }, is_right)
             }
         },
         Rule::VlmEvalKitMathVision => match math_vlmevalkit::extract(part.text, gold, &item.options) {
             Some(answer) => {
                 let is_right = math_vlmevalkit::is_right(&answer, gold, &item.options);
-                Found::answer(answer, Verdict::of(is_right))
+                Finding::answer(answer, Verdict::of(is_right))
             }
-            None => Found::NOTHING,
+            None => Finding::NOTHING,
         },
         Rule::LmmsEvalRealWorldQa => {
             let verdict = Verdict::of(realworldqa::is_right(part.text, gold));
             match realworldqa::extract(part.text, gold) {
-                Some(letter) => Found::answer(letter, verdict),
-                None if verdict == Verdict::Right => Found::answer(strip(part.text), verdict),
-                None => Found { verdict, ..Found::NOTHING },
+                Some(letter) => Finding::answer(letter, verdict),
+                None if verdict == Verdict::Right => Finding::answer(strip(part.text), verdict),
+                None => Finding { verdict, ..Finding::NOTHING },
             }
         }
         Rule::MmStarOfficial => {
             let verdict = Verdict::of(choice_mmstar::is_right(part.text, gold));
             match choice_mmstar::first_letter(part.text) {
-                Some(letter) => Found::answer(letter, verdict),
-                None => Found { verdict, ..Found::NOTHING },
+                Some(letter) => Finding::answer(letter, verdict),
+                None => Finding { verdict, ..Finding::NOTHING },
             }
         }
         Rule::MathVisionOfficial => {
             let answer = math_vision::extract(part.text);
             let verdict = Verdict::of(math_vision::is_right(&answer, gold, &item.options));
-            if answer.is_empty() { Found { verdict, ..Found::NOTHING } } else { Found::answer(answer, verdict) }
+            if answer.is_empty() { Finding { verdict, ..Finding::NOTHING } } else { Finding::answer(answer, verdict) }
         }
         Rule::VisplayChoice => match choice_visplay::extract(part, &item.options) {
-            Choice::Letter(letter) => Found::letter(Some(letter), item),
-            Choice::Ambiguous => Found { is_ambiguous: true, ..Found::NOTHING },
-            Choice::Nothing => Found::NOTHING,
+            Choice::Letter(letter) => Finding::letter(Some(letter), item),
+            Choice::Ambiguous => Finding { is_ambiguous: true, ..Finding::NOTHING },
+            Choice::Nothing => Finding::NOTHING,
         },
         Rule::Grader => graded(item, part),
-        Rule::Judge if strip(part.text).is_empty() => Found::NOTHING,
-        Rule::Judge => Found::answer(part.text, Verdict::Undecided),
+        Rule::Judge if strip(part.text).is_empty() => Finding::NOTHING,
+        Rule::Judge => Finding::answer(part.text, Verdict::Undecided),
     }
 }
 
 /// Compares the answer's part with the golds. A part that is not marked and equals none is no
 /// answer; words that differ may still mean the same.
-fn graded(item: &BenchmarkItem, part: AnswerPart<'_>) -> Found {
+fn graded(item: &BenchmarkItem, part: AnswerPart<'_>) -> Finding {
     let text = if part.is_marked { part.text } else { strip(part.text).trim_end_matches('.') };
     if text.is_empty() {
-        return Found::NOTHING;
+        return Finding::NOTHING;
     }
     let is_maths = matches!(item.benchmark, Benchmark::MathVision | Benchmark::MathVerse);
     let compare_with =
         |gold: &String| compare(text, &if is_maths { math_vision::clean_gold(gold) } else { gold.clone() });
     let comparisons: Vec<_> = item.golds.iter().map(compare_with).collect();
     if comparisons.iter().any(|comparison| comparison.equal) {
-        return Found::answer(text, Verdict::Right);
+        return Finding::answer(text, Verdict::Right);
     }
     if !part.is_marked {
-        return Found::NOTHING;
+        return Finding::NOTHING;
     }
     let is_open =
         |rule| matches!(rule, MatchRule::Words | MatchRule::Unreadable | MatchRule::Brackets | MatchRule::Length);
     let is_undecided = comparisons.is_empty() || comparisons.iter().any(|comparison| is_open(comparison.rule));
-    Found::answer(text, if is_undecided { Verdict::Undecided } else { Verdict::Wrong })
+    Finding::answer(text, if is_undecided { Verdict::Undecided } else { Verdict::Wrong })
 }
 
 /// Reads a gold yes or no, which files also write as 1 and 0.
@@ -278,8 +292,7 @@ fn candidate_text(candidate: &Candidate) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::extract::Options;
-    use super::super::item::{Labels, QuestionKind};
+    use super::super::item::Labels;
     use super::*;
 
     fn item(benchmark: Benchmark, kind: QuestionKind, gold: &str) -> BenchmarkItem {
@@ -358,6 +371,16 @@ mod tests {
             score_response(&item, "\\boxed{B}", Finish::Stop, Protocol::Official, settings, Seed(1)).unwrap().reason
         };
         assert_eq!((of(raw), of(RuleSettings::default())), (Some(Reason::Random), None));
+    }
+
+    #[test]
+    fn vlmevalkit_takes_the_reply_a_to_an_open_question_for_right_if_asked_to() {
+        let item = item(Benchmark::Mmmu, QuestionKind::Open, "15 cm");
+        let as_choice = RuleSettings { has_open_as_choice: true, ..RuleSettings::default() };
+        let of = |settings| {
+            score_response(&item, "A", Finish::Stop, Protocol::VlmEvalKit, settings, Seed(1)).unwrap().verdict
+        };
+        assert_eq!((of(as_choice), of(RuleSettings::default())), (Verdict::Right, Verdict::Wrong));
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub fn lettered_lines(question: &str) -> Options {
     of(texts)
 }
 
-/// Reads options from one line such as `Options: A: a kettle, B: two spoons`, as MMStar writes them.
-/// An option's text may hold commas.
+/// Reads options from one line such as `Options: A: a kettle, B: two spoons`, as MMStar writes
+/// them. An option's text may hold commas.
 pub fn listed(question: &str) -> Options {
     let Some(start) = question.rfind("Options:") else { return Options::default() };
     let mut rest = question[start + "Options:".len()..].trim();

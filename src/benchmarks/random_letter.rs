@@ -5,12 +5,22 @@ use std::num::NonZeroU64;
 use super::extract::Options;
 use crate::random::Seed;
 
-/// Draws the letter of an option, each equally likely. The draw depends on nothing but the seed, the
-/// protocol and the item, never on other items. `None` without options.
+/// Draws the letter of an option, each equally likely. The draw depends on nothing but the seed,
+/// the protocol and the item, never on other items. `None` without options.
 pub fn draw(seed: Seed, protocol: &str, item: &str, options: &Options) -> Option<char> {
     let count = NonZeroU64::new(options.len() as u64)?;
     let index = seed.stream(&format!("random letter, {protocol}"), item, 0).below(0, count);
     options.letters().nth(usize::try_from(index).ok()?)
+}
+
+/// Draws a letter as VLMEvalKit does after three calls of its judge that failed: that of an option,
+/// or `Z` for none of them.
+pub fn draw_or_none(seed: Seed, protocol: &str, item: &str, options: &Options) -> char {
+    let mut with_none: Vec<(char, String)> = options.iter().map(|(letter, text)| (letter, text.to_owned())).collect();
+    if !options.has('Z') {
+        with_none.push(('Z', String::new()));
+    }
+    draw(seed, protocol, item, &Options::new(with_none)).unwrap_or('Z')
 }
 
 #[cfg(test)]
@@ -30,5 +40,8 @@ mod tests {
             assert!((70..=130).contains(&count), "{letter}: {count} of 400");
         }
         assert_eq!(super::draw(Seed(1), "official", "x", &Options::default()), None);
+        let with_none: std::collections::BTreeSet<char> =
+            (0..100).map(|n| draw_or_none(Seed(1), "vlmevalkit", &n.to_string(), &options)).collect();
+        assert_eq!(with_none.into_iter().collect::<String>(), "ABCDZ");
     }
 }

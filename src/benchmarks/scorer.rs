@@ -1,7 +1,8 @@
 //! Published scorers by name, applied to one case.
 //!
-//! A case is a JSON object with what a scorer needs: an item, a response and the replies of a judge,
-//! if there is one. Everybody can so check our scorers against the published ones on the same cases.
+//! A case is a JSON object with what a scorer needs: an item, a response and the replies of a
+//! judge, if there is one. Everybody can so check our scorers against the published ones on the
+//! same cases.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -107,6 +108,36 @@ pub enum CaseError {
 }
 
 impl Scorer {
+    /// Every scorer.
+    pub const ALL: [Self; 21] = [
+        Self::VlmEvalKitChoice,
+        Self::VlmEvalKitYesNo,
+        Self::VlmEvalKitMathVision,
+        Self::VlmEvalKitPrefetch,
+        Self::VlmEvalKitScoreReplies,
+        Self::VlmEvalKitExtractReplies,
+        Self::VlmEvalKitMmVet,
+        Self::LmmsEvalChoice,
+        Self::LmmsEvalRealWorldQa,
+        Self::MmmuOfficialChoice,
+        Self::MmmuOfficialOpen,
+        Self::MmStarOfficial,
+        Self::HallusionOfficialVerdict,
+        Self::MathVerseQuickMatch,
+        Self::MathVerseExtractReply,
+        Self::MathVerseTruncate,
+        Self::MathVisionOfficial,
+        Self::MmVetOfficial,
+        Self::VisNumBenchOfficial,
+        Self::VisPlayRule,
+        Self::VisPlayJudgeReply,
+    ];
+
+    /// Returns the name.
+    pub fn name(self) -> String {
+        serde_json::to_value(self).ok().and_then(|name| Some(name.as_str()?.to_owned())).unwrap_or_default()
+    }
+
     /// Returns the scorer of a name, as the golden files and `--help` spell it.
     pub fn by_name(name: &str) -> Option<Self> {
         serde_json::from_value(Value::from(name)).ok()

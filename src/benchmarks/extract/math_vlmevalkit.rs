@@ -46,8 +46,8 @@ fn is_same_python(answer: &str, gold: &str) -> bool {
     is_near(evaluate(answer, gold.map(|gold| ('a', gold))), gold)
 }
 
-/// Whether two texts have the same value as LaTeX. Upstream's variables `a` and `b` are the gold and
-/// the answer, so that a gold "B" equals every number, too.
+/// Whether two texts have the same value as LaTeX. Upstream's variables `a` and `b` are the gold
+/// and the answer, so that a gold "B" equals every number, too.
 fn is_same_latex(answer: &str, gold: &str) -> bool {
     let of = |text, binding| value(text, Dialect::VlmEvalKit, binding);
     // A lone variable equals itself.

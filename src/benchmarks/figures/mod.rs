@@ -1,5 +1,5 @@
-//! Figures: shares and means over the items of a benchmark, as its own code, VLMEvalKit and lmms-eval
-//! report them.
+//! Figures: shares and means over the items of a benchmark, as its own code, VLMEvalKit and
+//! lmms-eval report them.
 //!
 //! | benchmark | file |
 //! |---|---|

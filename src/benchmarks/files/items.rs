@@ -109,7 +109,7 @@ fn official(row: &Row, benchmark: Benchmark) -> Result<BenchmarkItem, RowError> 
         Benchmark::MmVet => {
             let labels = Labels { capabilities: capabilities(row, "capability")?, ..Labels::default() };
             let golds = vec![row.required("answer")?];
-            let official_id = id(&["id", "question_id"])?;
+            let official_id = id(&["question_id", "id"])?;
             Ok(BenchmarkItem { official_id, labels, ..plain(benchmark, QuestionKind::Open, question, golds) })
         }
         Benchmark::VisNumBench => {

@@ -10,9 +10,11 @@
 //! | images of VLMEvalKit's rows | `tsv_images.rs` |
 //! | the benchmark of a set of columns | `columns.rs` |
 //! | items of rows | `items.rs` |
+//! | answers for other programs | `export.rs` |
 
 mod cell;
 mod columns;
+mod export;
 mod items;
 mod json;
 mod tsv;
@@ -20,6 +22,7 @@ mod tsv_images;
 
 pub use cell::{Row, RowError};
 pub use columns::{Layout, UnknownColumns, recognize};
+pub use export::{mmmu_submission, vlmevalkit_predictions};
 pub use items::{ParsedItem, SkippedRow, parse_item};
 pub use json::read_json;
 pub use tsv::read_tsv;

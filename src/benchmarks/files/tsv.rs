@@ -11,9 +11,9 @@ const MISSING: [&str; 18] = [
 ];
 
 /// Reads a tab-separated file with a header. Fields may be quoted, hold tabs and line ends between
-/// quotes, and have quotes doubled. A quote inside an unquoted field is part of it. Cells that pandas
-/// takes for missing are left out; so VLMEvalKit knows no option whose text is "None". Names of
-/// columns are lower-cased, except for single capitals.
+/// quotes, and have quotes doubled. A quote inside an unquoted field is part of it. Cells that
+/// pandas takes for missing are left out; so VLMEvalKit knows no option whose text is "None". Names
+/// of columns are lower-cased, except for single capitals.
 ///
 /// # Errors
 /// The text is not UTF-8, a quote is not closed, a row has more fields than the header, or two

@@ -13,9 +13,9 @@ const OFFICIAL_CALLS: u32 = 6;
 /// Grades an item as MM-Vet's own code does, and returns the grade with the calls.
 ///
 /// The grade is what stands before the first blank. A bad one is asked for again with a nudge, at
-/// most five times at 0, 0.5, .. 2.0; the last reply is not read. A call that the rate limit refuses
-/// is made once more without end, and the count of bad grades then begins anew. A grade `nan` passes
-/// the check of its range, as upstream; users should refuse it.
+/// most five times at 0, 0.5, .. 2.0; the last reply is not read. A call that the rate limit
+/// refuses is made once more without end, and the count of bad grades then begins anew. A grade
+/// `nan` passes the check of its range, as upstream; users should refuse it.
 pub fn grade_official(mut ask: impl FnMut(f64) -> Reply) -> (f64, Calls) {
     let mut calls = Calls::default();
     let mut temperature = 0.0;

@@ -12,11 +12,11 @@ use crate::benchmarks::item::BenchmarkItem;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Strictness {
-    /// The same value or option; units must agree if both have them, and extra claims make an
-    /// answer wrong.
+    /// An answer needs the same value or option; units must agree if both have them, and extra
+    /// claims make it wrong.
     #[default]
     Strict,
-    /// The same meaning is enough, in the spirit of VisPlay's judge.
+    /// An answer needs the same meaning only, in the spirit of VisPlay's judge.
     Lenient,
 }
 

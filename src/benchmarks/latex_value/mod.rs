@@ -23,7 +23,8 @@ const MAX_LENGTH: usize = 4096;
 /// Way of reading an expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// MATH-Vision's: `latex2sympy2` with the names of Python's `math`. `2\frac{2}{3}` is a product.
+    /// MATH-Vision's: `latex2sympy2` with the names of Python's `math`. `2\frac{2}{3}` is a
+    /// product.
     MathVision,
     /// VLMEvalKit's: `latex2sympy2_extended` without any names. `2\frac{2}{3}` is a mixed number.
     VlmEvalKit,

@@ -1,9 +1,9 @@
 //! Prompts of the protocols: our words in the published structure.
 //!
-//! What comes first, how options are written and where images stand is each protocol's; the words
-//! are ours. `docs/benchmarks.md` says where the published words are found. A template file replaces
-//! them: `{{question}}`, `{{options}}`, `{{hint}}` and `{{image}}` stand for the item's parts, and a
-//! line with an empty part is left out.
+//! The order, how options are written and where images stand is each protocol's; the words
+//! are ours. `docs/benchmarks.md` says where the published words are found. A template file
+//! replaces them: `{{question}}`, `{{options}}`, `{{hint}}` and `{{image}}` stand for the item's
+//! parts, and a line with an empty part is left out.
 
 mod template;
 mod templates;

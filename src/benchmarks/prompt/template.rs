@@ -24,7 +24,8 @@ pub enum OptionStyle {
 pub enum Placement {
     /// At the placeholder, all of them; marks stay in the text.
     AtPlaceholder,
-    /// In place of the marks `<image 1>`, `<image 2>`, .. if there are any; else at the placeholder.
+    /// In place of the marks `<image 1>`, `<image 2>`, .. if there are any; else at the
+    /// placeholder.
     AtMarks,
 }
 
