@@ -156,7 +156,7 @@ impl Scorer {
         match self {
             Self::VlmEvalKitChoice => {
                 let letter = choice_vlmevalkit::extract(case.response()?, &case.options()?, Default::default());
-                verdict(letter_value(letter), (letter.is_some() && letter == case.gold_letter()).into())
+                verdict(letter_value(letter), case.is_gold(letter)?.into())
             }
             Self::VlmEvalKitYesNo => {
                 let extracted = yes_no::extract(case.response()?).map(|yes| if yes { "Yes" } else { "No" });
@@ -208,11 +208,11 @@ impl Scorer {
             Self::MmmuOfficialChoice => {
                 let options = case.options()?;
                 match choice_mmmu::extract(case.response()?, &options) {
-                    Some(letter) => verdict(letter_value(Some(letter)), (Some(letter) == case.gold_letter()).into()),
+                    Some(letter) => verdict(letter_value(Some(letter)), case.is_gold(Some(letter))?.into()),
                     None => {
                         let text = Value::Object(case.0.clone()).to_string();
                         let letter = super::random_letter::draw(seed, "mmmu-official-choice", &text, &options);
-                        let correct = letter.is_some() && letter == case.gold_letter();
+                        let correct = case.is_gold(letter)?;
                         let mut outcome = object([("extracted", letter_value(letter)), ("correct", correct.into())]);
                         outcome.insert("fallback".into(), "random".into());
                         Ok(outcome)
@@ -230,8 +230,7 @@ impl Scorer {
             }
             Self::HallusionOfficialVerdict => {
                 let reply = hallusion::Verdict::read(case.reply()?);
-                let is_without_figure =
-                    case.item_text("category") == Some("VS") && case.item_text("figure_id") == Some("0");
+                let is_without_figure = case.has("category", "VS") && case.has("figure_id", "0");
                 verdict(reply.digit().into(), reply.is_right(is_without_figure).into())
             }
             Self::MathVerseQuickMatch => {
@@ -286,8 +285,13 @@ impl<'a> Case<'a> {
         self.0.get("item").and_then(Value::as_object)
     }
 
-    fn item_text(&self, key: &str) -> Option<&'a str> {
-        self.item()?.get(key)?.as_str()
+    /// Whether a key of the item is a text, or a number that is written so.
+    fn has(&self, key: &str, text: &str) -> bool {
+        match self.item().and_then(|item| item.get(key)) {
+            Some(Value::String(value)) => value == text,
+            Some(Value::Number(number)) => number.to_string() == text,
+            _ => false,
+        }
     }
 
     fn golds(&self) -> Result<Vec<String>, CaseError> {
@@ -306,6 +310,12 @@ impl<'a> Case<'a> {
 
     fn gold(&self) -> Result<String, CaseError> {
         self.golds()?.into_iter().next().ok_or(CaseError::Key { key: "item.answer", expected: "a text" })
+    }
+
+    /// Whether a letter is one of the golds, which must be spelled alike.
+    fn is_gold(&self, letter: Option<char>) -> Result<bool, CaseError> {
+        let golds = self.golds()?;
+        Ok(letter.is_some_and(|letter| golds.iter().any(|gold| gold.chars().eq([letter]))))
     }
 
     fn gold_letter(&self) -> Option<char> {
