@@ -45,7 +45,8 @@ pub(super) fn read(tokens: &[Token<'_>], dialect: Dialect, binding: Option<Bindi
         None => true,
         // MATH-Vision's reader ignores what begins with a bracket that closes nothing.
         Some(Token::Mark(mark)) => dialect == Dialect::MathVision && matches!(mark, ')' | ']' | '}' | '>' | '_'),
-        Some(_) => false,
+        // VLMEvalKit's takes the left side of an approximation.
+        Some(token) => dialect == Dialect::VlmEvalKit && token == Token::Command("approx"),
     };
     is_end.then_some(value.number)
 }
@@ -159,6 +160,7 @@ impl Reader<'_> {
     fn begins_factor(&self) -> bool {
         match self.peek() {
             Some(Token::Mark(mark)) => matches!(mark, '(' | '[' | '{' | '<'),
+            Some(Token::Command("approx")) => false,
             Some(_) => true,
             None => false,
         }
