@@ -65,5 +65,5 @@ fn is_same_latex(answer: &str, gold: &str) -> bool {
 
 fn is_near(first: Option<Number>, second: Option<Number>) -> bool {
     let (Some(first), Some(second)) = (first, second) else { return false };
-    first.subtract(second).is_some_and(|difference| difference.to_f64().abs() < TOLERANCE)
+    first.minus(second).is_some_and(|difference| difference.to_f64().abs() < TOLERANCE)
 }

@@ -76,7 +76,7 @@ pub fn recognize(columns: &[&str], named: Option<Benchmark>) -> Result<Layout, U
     let has = |column: &&str| lower.iter().any(|other| other == column);
     let unknown = |candidates: Option<String>| UnknownColumns { columns: columns.join(", "), candidates };
     if let Some(benchmark) = named {
-        let layout = if COPY.iter().all(|column| has(&column)) {
+        let layout = if COPY.iter().all(has) {
             Layout::Copy(benchmark)
         } else if has(&"index") && (has(&OPTION) || has(&"category")) && !has(&"meta_info") {
             Layout::VlmEvalKit(benchmark)
@@ -101,7 +101,7 @@ pub fn recognize(columns: &[&str], named: Option<Benchmark>) -> Result<Layout, U
     best.dedup();
     match best[..] {
         [layout] => Ok(layout),
-        [] if COPY.iter().all(|column| has(&column)) => {
+        [] if COPY.iter().all(has) => {
             let names: Vec<&str> = Benchmark::ALL.iter().map(|benchmark| benchmark.name()).collect();
             Err(unknown(Some(names.join(", "))))
         }

@@ -42,10 +42,10 @@ pub fn grade_official(mut ask: impl FnMut(f64) -> Reply) -> (f64, Calls) {
 pub fn grade_vlmevalkit(mut ask: impl FnMut(f64) -> Reply) -> (f64, Calls) {
     let mut calls = Calls::default();
     for call in 0..VLMEVALKIT_CALLS {
-        if let Reply::Text(text) = calls.ask(WARMER * f64::from(call), &mut ask) {
-            if let Some(grade) = grade(&text) {
-                return (grade, calls);
-            }
+        if let Reply::Text(text) = calls.ask(WARMER * f64::from(call), &mut ask)
+            && let Some(grade) = grade(&text)
+        {
+            return (grade, calls);
         }
     }
     (0.0, calls)

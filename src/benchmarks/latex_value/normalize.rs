@@ -40,11 +40,8 @@ pub(super) fn normalized(text: &str) -> String {
 fn boxes(text: &str) -> Vec<&str> {
     let mut found: Vec<&str> = Vec::new();
     let mut end = text.len();
-    loop {
-        let Some((start, command)) = BOXES.iter().filter_map(|&name| Some((text[..end].rfind(name)?, name))).max()
-        else {
-            break;
-        };
+    let last = |end: usize| BOXES.iter().filter_map(|&name| Some((text[..end].rfind(name)?, name))).max();
+    while let Some((start, command)) = last(end) {
         let rest = text[start + command.len()..end].trim_start_matches(is_space);
         if rest.is_empty() {
             break;

@@ -82,9 +82,9 @@ impl Reader<'_> {
         let mut value = self.product()?;
         loop {
             let number = if self.take('+') {
-                value.number.add(self.product()?.number)
+                value.number.plus(self.product()?.number)
             } else if self.take('-') {
-                value.number.subtract(self.product()?.number)
+                value.number.minus(self.product()?.number)
             } else {
                 break;
             };
@@ -98,7 +98,7 @@ impl Reader<'_> {
         let mut value = self.signed()?;
         loop {
             if self.take('*') {
-                value = Value::plain(value.number.multiply(self.signed()?.number)?);
+                value = Value::plain(value.number.times(self.signed()?.number)?);
             } else if self.take('/') {
                 let divisor = self.signed()?;
                 value = self.quotient(value, divisor)?;
@@ -151,7 +151,7 @@ impl Reader<'_> {
             };
             value = match mixed {
                 Some(mixed) => mixed,
-                None => Value::plain(left.number.multiply(value.number)?),
+                None => Value::plain(left.number.times(value.number)?),
             };
         }
         Some(value)
@@ -182,7 +182,7 @@ impl Reader<'_> {
                 value = Value::plain(if self.is_math_vision() {
                     value.number.divide(Int(100))?
                 } else {
-                    value.number.multiply(Float(0.01))?
+                    value.number.times(Float(0.01))?
                 });
             } else {
                 return Some(value);

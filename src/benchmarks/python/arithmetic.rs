@@ -62,9 +62,9 @@ impl Reader<'_> {
         while let Some(operator) = operators.iter().find(|operator| self.take(operator)) {
             let right = self.binary(level + 1)?;
             left = match *operator {
-                "+" => left.add(right),
-                "-" => left.subtract(right),
-                "*" => left.multiply(right),
+                "+" => left.plus(right),
+                "-" => left.minus(right),
+                "*" => left.times(right),
                 "/" => left.divide(right),
                 "//" => left.floor_divide(right),
                 "%" => left.remainder(right),

@@ -218,25 +218,32 @@ impl Reader<'_> {
         }
     }
 
+    /// Reads what follows a backslash.
     fn escape(&mut self, c: char, text: &mut String) -> Result<(), LiteralError> {
-        let digits = match c {
+        let (plain, digits) = match c {
             '\n' => return Ok(()),
-            '\\' | '\'' | '"' => None,
-            'n' => return Ok(text.push('\n')),
-            't' => return Ok(text.push('\t')),
-            'r' => return Ok(text.push('\r')),
-            'f' => return Ok(text.push('\x0c')),
-            'b' => return Ok(text.push('\x08')),
-            'a' => return Ok(text.push('\x07')),
-            'v' => return Ok(text.push('\x0b')),
-            'x' => Some(2),
-            'u' => Some(4),
-            'U' => Some(8),
+            '\\' | '\'' | '"' => (c, 0),
+            'n' => ('\n', 0),
+            't' => ('\t', 0),
+            'r' => ('\r', 0),
+            'f' => ('\x0c', 0),
+            'b' => ('\x08', 0),
+            'a' => ('\x07', 0),
+            'v' => ('\x0b', 0),
+            'x' => (c, 2),
+            'u' => (c, 4),
+            'U' => (c, 8),
             '0'..='7' => return Err(self.error("an octal escape is not read")),
             // Python keeps the backslash of an unknown escape, as in '\pi'.
-            _ => return Ok(text.extend(['\\', c])),
+            _ => {
+                text.push('\\');
+                (c, 0)
+            }
         };
-        let Some(digits) = digits else { return Ok(text.push(c)) };
+        if digits == 0 {
+            text.push(plain);
+            return Ok(());
+        }
         let mut code = 0;
         for _ in 0..digits {
             let digit = self.chars.next().and_then(|(_, c)| c.to_digit(16));

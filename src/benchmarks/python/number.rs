@@ -22,17 +22,17 @@ impl Number {
     }
 
     /// Returns the sum.
-    pub fn add(self, other: Self) -> Option<Self> {
+    pub fn plus(self, other: Self) -> Option<Self> {
         self.combine(other, i128::checked_add, |a, b| a + b)
     }
 
     /// Returns the difference.
-    pub fn subtract(self, other: Self) -> Option<Self> {
+    pub fn minus(self, other: Self) -> Option<Self> {
         self.combine(other, i128::checked_sub, |a, b| a - b)
     }
 
     /// Returns the product.
-    pub fn multiply(self, other: Self) -> Option<Self> {
+    pub fn times(self, other: Self) -> Option<Self> {
         self.combine(other, i128::checked_mul, |a, b| a * b)
     }
 
@@ -76,10 +76,8 @@ impl Number {
 
     /// Returns the power; `None` if it is complex, undefined or too large.
     pub fn power(self, exponent: Self) -> Option<Self> {
-        if let (Int(base), Int(exponent)) = (self, exponent) {
-            if exponent >= 0 {
-                return base.checked_pow(u32::try_from(exponent).ok()?).map(Int);
-            }
+        if let (Int(base), Int(exponent @ 0..)) = (self, exponent) {
+            return base.checked_pow(u32::try_from(exponent).ok()?).map(Int);
         }
         let (base, exponent) = (self.to_f64(), exponent.to_f64());
         let is_undefined = base == 0.0 && exponent < 0.0;
@@ -120,6 +118,6 @@ mod tests {
         assert_eq!((Int(2).power(Int(10)), Int(2).power(Int(-1))), (Some(Int(1024)), Some(Float(0.5))));
         assert_eq!((Int(-8).power(Float(0.5)), Int(0).power(Int(-1)), Int(9).power(Int(999))), (None, None, None));
         assert_eq!((Int(1).divide(Int(0)), Int(1).remainder(Int(0))), (None, None));
-        assert_eq!(Int(i128::MAX).add(Int(1)), None);
+        assert_eq!(Int(i128::MAX).plus(Int(1)), None);
     }
 }
