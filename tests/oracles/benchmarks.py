@@ -134,7 +134,11 @@ OPEN_PIECES = NUMBERS + [
 ]
 
 
-def open_response(rng):
+def open_response(rng, gold=None):
+    if gold is not None and rng.random() < 0.5:
+        gold = rng.choice(gold) if isinstance(gold, list) else gold
+        gold = rng.choice([gold, gold, gold.upper(), gold + "0", gold.replace(",", "")])
+        return open_response(rng) * rng.randrange(2) + rng.choice(["", "It is ", "so ", "answer = ", "\n", "not "]) + gold + rng.choice(["", ".", " cm", "\nso", "!"])
     kind = rng.random()
     if kind < 0.25:
         return rng.choice(["", "It is ", "The answer is ", "So x = "]) + rng.choice(NUMBERS) + rng.choice(["", ".", " cm", "\n", "!"])
@@ -172,8 +176,36 @@ MATH_DRESSES = [
 ]
 
 
-def math_response(rng):
-    text = rng.choice(MATH_DRESSES).format(a=math_atom(rng), b=math_atom(rng), l=rng.choice("ABCDEF"))
+# Spellings of nearly the same value.
+ALIKE = [
+    ["15", "15.0", "15.", "+15", "{15}", "(15)", "30/2", "\\frac{30}{2}", "15.000001", "15.004", "15.006", "0015", "3\\cdot5", "3\\times 5", "3*5", "10+5", "15^\\circ", "$15$", "\\{15\\}"],
+    ["0.5", ".5", "1/2", "\\frac{1}{2}", "\\dfrac{1}{2}", "50\\%", "50%", "0.504", "0.505", "0.495", "\\frac12", "2^{-1}", "\\frac{2}{4}", "0.50"],
+    ["7\\sqrt{3}", "7\\sqrt3", "12.12", "12.124", "12.124356", "7 \\sqrt{3}", "7√3", "\\sqrt{147}", "\\frac{21}{\\sqrt{3}}"],
+    ["6\\pi", "6 \\pi", "18.85", "18.850", "18.849555922", "6π", "12\\pi/2", "\\frac{12\\pi}{2}", "\\pi\\cdot6"],
+    ["2\\frac{2}{3}", "8/3", "\\frac{8}{3}", "2.67", "2.667", "2.6666667", "2 \\frac{2}{3}", "\\frac{16}{6}"],
+    ["1000", "1,000", "10^3", "1{,}000", "1000.0", "10^{3}", "1000.001", "2000/2"],
+    ["(1,2)", "(1.0,2.0)", "(1, 2)", "[1,2]", "(2/2,2)", "(1.001,2)", "\\left(1,2\\right)", "(1,4/2)"],
+    ["1/3", "\\frac{1}{3}", "0.333", "0.33", "0.3333333", "0.334", "33\\%", "2/6"],
+    ["-3", "−3", "-3.0", "--3", "3-6", "-\\frac{6}{2}", "-6/2", "(-3)"],
+    ["12:30", "0.4", "2/5", "\\frac{2}{5}", "40\\%", "0.40"],
+    ["0.125", "0.12", "0.13", "1/8", "\\frac{1}{8}", "12.5\\%", "2^{-3}", "0.124", "0.135", "0.115"],
+    ["b", "B", "(b)", "{b}", "b."],
+    ["8", "2^3", "2^{3}", "\\sqrt{64}", "\\sqrt[3]{512}", "8.00", "16/2", "2\\cdot2\\cdot2", "4!/3", "\\log_2 256"],
+]
+
+
+def alike(rng, text):
+    """Returns the text, or another spelling of its value."""
+    groups = [group for group in ALIKE if text in group]
+    return rng.choice(rng.choice(groups)) if groups and rng.random() < 0.8 else text
+
+
+def math_response(rng, item=None):
+    atom = math_atom(rng)
+    if item and rng.random() < 0.6:
+        gold = item["answer"]
+        atom = alike(rng, rng.choice([gold, item["options"][string.ascii_uppercase.index(gold)]]) if item["options"] else gold)
+    text = rng.choice(MATH_DRESSES).format(a=atom, b=math_atom(rng), l=rng.choice("ABCDEF"))
     return mutated(rng, text, MATH_ATOMS + [" ", "{", "}", "$", "\n", "."]) if rng.random() < 0.15 else text
 
 
@@ -181,7 +213,8 @@ def math_item(rng):
     options = rng.choice(TEXTS[:2] + TEXTS[6:7] + [[]] * 5)
     if options:
         return {"options": options, "answer": rng.choice(string.ascii_uppercase[:len(options)])}
-    return {"options": [], "answer": math_atom(rng)}
+    gold = rng.choice(rng.choice(ALIKE)) if rng.random() < 0.5 else math_atom(rng)
+    return {"options": [], "answer": gold}
 
 
 # ---- scorers ----
@@ -227,7 +260,8 @@ def mmmu_open(clones, rng, n):
     names = ["check_is_number", "normalize_str", "extract_numbers", "parse_open_response", "eval_open"]
     mmmu = load(source(clones, "mmmu", "mmmu/utils/eval_utils.py"), names)
     for _ in range(n):
-        gold, response = rng.choice(OPEN_GOLDS + NUMBERS), open_response(rng)
+        gold = rng.choice(OPEN_GOLDS + NUMBERS)
+        response = open_response(rng, gold)
         parsed = mmmu["parse_open_response"](response)
         correct = mmmu["eval_open"](gold, parsed)
         as_json = lambda x: {"float": "nan" if math.isnan(x) else "inf"} if isinstance(x, float) and not math.isfinite(x) else x
@@ -298,6 +332,8 @@ def visplay_rule(clones, rng, n):
     for _ in range(n):
         response = rng.choice([math_response(rng), choice_response(rng, TEXTS[0]), open_response(rng) * rng.randrange(1, 6)])
         gold = rng.choice(["B", math_atom(rng), "a copper kettle", ""])
+        if rng.random() < 0.4:
+            response = rng.choice(["\\boxed{%s}", "%s", " %s. ", "so \\boxed{ %s }", "\\boxed{1} \\boxed{%s,}"]) % rng.choice([gold, gold.lower(), gold.upper()])
         extracted = visplay["extract_boxed_content"](response)
         correct = visplay["normalize_answer"](extracted) == visplay["normalize_answer"](gold)
         yield {"benchmark": "all", "scorer": "visplay-rule", "item": {"answer": gold}, "response": response, "extracted": extracted, "correct": correct}
@@ -311,17 +347,21 @@ def vlmevalkit_math(clones, rng, n):
     names = ["is_equal", "list_to_dict", "post_check"]
     check = load(source(clones, "vlmevalkit", "vlmeval/dataset/utils/mathv.py"), names, {"can_infer": can_infer, "latex2sympy": latex2sympy})["post_check"]
     for _ in range(n):
-        item, response = math_item(rng), math_response(rng)
+        item = math_item(rng)
+        response = math_response(rng, item)
         if is_slow(response) or is_slow(item["answer"]):
             continue
         line = {"answer": item["answer"], "choices": repr(item["options"]), "prediction": response}
         prefetched = check(dict(line), prefetch=True) or None
         case = {"benchmark": "mathvision", "scorer": "vlmevalkit-mathv", "item": item, "response": response, "extracted": prefetched}
-        if prefetched:
+        # Upstream's variables `a` and `b` make products of these letters equal in ways that are not followed.
+        is_product = "a" in item["answer"] and "b" in item["answer"]
+        if prefetched and not is_product:
             yield {**case, "correct": bool(check({**line, "res": prefetched}))}
+        if prefetched:
             continue
-        reply = rng.choice([math_atom(rng), math_response(rng), item["answer"]])
-        if is_slow(reply):
+        reply = rng.choice([math_atom(rng), math_response(rng, item), alike(rng, item["answer"])])
+        if is_slow(reply) or is_product:
             continue
         yield {**case, "judge_reply": reply, "correct": bool(check({**line, "res": reply}))}
 
@@ -334,7 +374,8 @@ def math_vision(clones, rng, n):
     extra = {**namespace, "load_jsonl": lambda _: lines, "save_jsonl": lambda _, lines, **__: saved.extend(lines), "id_raw": items}
     evaluate = load(source(clones, "mathv", "evaluation/evaluate.py"), ["evaluate"], extra)["evaluate"]
     for _ in range(n):
-        items["x"], response = math_item(rng), math_response(rng)
+        items["x"] = math_item(rng)
+        response = math_response(rng, items["x"])
         # latex2sympy2 remembers assignments for the rest of the process.
         if is_slow(response) or is_slow(items["x"]["answer"]) or "=" in items["x"]["answer"]:
             continue

@@ -174,7 +174,7 @@ impl Reader<'_> {
                 if !self.is_math_vision() && self.take_degree() {
                     continue;
                 }
-                let exponent = if self.take('{') { self.until('}')? } else { self.atom()? };
+                let exponent = self.exponent()?;
                 value = Value::plain(value.number.power(exponent.number)?);
             } else if self.take('!') {
                 value = Value::plain(factorial(value.number).filter(|_| self.is_math_vision())?);
@@ -187,6 +187,15 @@ impl Reader<'_> {
             } else {
                 return Some(value);
             }
+        }
+    }
+
+    /// Reads an exponent: braces, or one token. Brackets and roots need braces.
+    fn exponent(&mut self) -> Option<Value> {
+        match self.peek()? {
+            Token::Mark('{') => self.braced(),
+            Token::Number(_) | Token::Letter(_) | Token::Command("pi") => self.atom(),
+            _ => None,
         }
     }
 
@@ -231,7 +240,7 @@ impl Reader<'_> {
             }
             // sympy prints a power of e as a call of `exp`, which has a value; e itself is a name.
             Token::Letter('e') if self.is_math_vision() && self.take('^') => {
-                let exponent = if self.take('{') { self.until('}')? } else { self.atom()? };
+                let exponent = self.exponent()?;
                 Some(Value::plain(Float(libm::exp(exponent.number.to_f64()))))
             }
             Token::Letter(letter) => {
