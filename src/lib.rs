@@ -12,13 +12,14 @@
 //! | stages of a round | [`stages`] |
 //! | questions about stored tables | [`analysis`] |
 //! | sampling and training | [`sampling`], [`training`] |
-//! | models, synthetic scenes | [`vlm`], [`scenes`] |
-//! | storage, rewards, images, devices | [`store`], [`tables`], [`reward`], [`imaging`], [`device`] |
+//! | models, synthetic scenes, published benchmarks | [`vlm`], [`scenes`], [`benchmarks`] |
+//! | storage, rewards, images, devices, intervals | [`store`], [`tables`], [`reward`], [`imaging`], [`device`], [`interval`] |
 //! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`], [`text_file`], [`input_kind`] |
 //! | the process | [`batch_job`], [`candle_threads`], [`network_files`], [`huge_pages`], [`messages`], [`panics`] |
 
 pub mod analysis;
 pub mod batch_job;
+pub mod benchmarks;
 pub mod candle_threads;
 pub mod canonical;
 pub mod checkup;
@@ -31,6 +32,7 @@ pub mod huge_pages;
 pub mod ids;
 pub mod imaging;
 pub mod input_kind;
+pub mod interval;
 pub mod kernels;
 pub mod messages;
 pub mod network_files;

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::interval::wilson;
 use crate::grading::compare;
 use crate::ids::ImageId;
+use crate::interval::wilson;
 use crate::scenes::KnownScenes;
 use crate::scenes::truth::{SceneJudgement, Truth};
 

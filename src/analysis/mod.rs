@@ -3,7 +3,6 @@
 pub mod boxes;
 pub mod compare;
 pub mod consistency;
-pub mod interval;
 pub mod labels;
 pub mod lineage;
 pub mod preview;

@@ -52,7 +52,7 @@ fn parse_range(text: &str) -> Option<(u32, u32)> {
 }
 
 /// `str.isalpha` of one character: exactly the categories L*.
-pub(super) fn is_letter(c: char) -> bool {
+pub(crate) fn is_letter(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphabetic();
     }
@@ -64,7 +64,7 @@ pub(super) fn is_letter(c: char) -> bool {
 
 /// Returns the value of a decimal digit of any script (category Nd), as `float()`, `int()` and `\d`
 /// accept it.
-pub(super) fn decimal_digit(c: char) -> Option<u32> {
+pub(crate) fn decimal_digit(c: char) -> Option<u32> {
     if c.is_ascii() {
         return c.to_digit(10);
     }
@@ -75,7 +75,7 @@ pub(super) fn decimal_digit(c: char) -> Option<u32> {
 }
 
 /// `\w`: letters, numeric characters and the underscore.
-pub(super) fn is_word(c: char) -> bool {
+pub(crate) fn is_word(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphanumeric() || c == '_';
     }
@@ -83,12 +83,12 @@ pub(super) fn is_word(c: char) -> bool {
 }
 
 /// `str.isspace`: Unicode white space and four ASCII separators.
-pub(super) fn is_space(c: char) -> bool {
+pub(crate) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 
 /// `str.strip()`.
-pub(super) fn strip(text: &str) -> &str {
+pub(crate) fn strip(text: &str) -> &str {
     text.trim_matches(is_space)
 }
 
@@ -98,7 +98,7 @@ pub(super) fn compose(base: char, mark: char) -> Option<char> {
 }
 
 /// `float(text)`: with white space around, underscores between digits, digits of any script.
-pub(super) fn parse_float(text: &str) -> Option<f64> {
+pub(crate) fn parse_float(text: &str) -> Option<f64> {
     let text = strip(text);
     // The longest spelling of a finite answer is far shorter; this keeps huge inputs from Rust's
     // parser.

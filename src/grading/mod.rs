@@ -18,7 +18,7 @@
 
 mod answer;
 mod boxed;
-mod characters;
+pub(crate) mod characters;
 mod expression;
 mod latex;
 mod mathd_form;

@@ -44,7 +44,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// Whether a rename that reports an error was carried out: only this process renames `from`, so if
 /// that is gone, it is `to` now. It happens when a network file system loses the reply and sends
 /// the request again.
-fn is_renamed(from: &Path, to: &Path) -> bool {
+pub(super) fn is_renamed(from: &Path, to: &Path) -> bool {
     let is_gone = look_at(from).is_err_and(|e| e.kind() == ErrorKind::NotFound);
     is_gone && look_at(to).is_ok()
 }

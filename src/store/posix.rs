@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
 use rustix::io::Errno;
 
 use super::backend::{Backend, Durability, FileEntry, PublishMode, PublishOutcome, StagedFile};
-use super::create_only::{folders_of_turns, remove_if_old, rename_new};
+use super::create_only::{folders_of_turns, is_renamed, remove_if_old, rename_new};
 use super::error::StoreError;
 use super::layout;
 use super::process::Owner;
@@ -168,10 +168,9 @@ impl Backend for PosixFolder {
         self.create_parent(&path)?;
         let from = staged.path().clone();
         match mode {
-            PublishMode::Replace => match fs::rename(&from, &path) {
-                // The reply to a rename that was carried out got lost, and the client sent it
-                // again.
-                Err(e) if e.kind() == io::ErrorKind::NotFound && !from.exists() && path.exists() => {}
+            PublishMode::Replace => match unless_stale(|| fs::rename(&from, &path)) {
+                // The reply to a rename that was carried out got lost, and the client sent it again.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && is_renamed(&from, &path) => {}
                 renamed => renamed.map_err(StoreError::io("publish", &path))?,
             },
             PublishMode::CreateOnly => {

@@ -5,6 +5,9 @@ use visplay::vlm::ops::Ops;
 
 mod allocation;
 mod audit;
+mod benchmark_figures;
+mod benchmark_files;
+mod benchmark_scorers;
 mod benchmark_shapes;
 mod box_share;
 mod branch;

@@ -21,7 +21,7 @@ use serde_json::json;
 
 pub use self::benchmark::{Benchmark, BenchmarkEntry, Item, RejectedItem};
 pub use self::columns::BenchmarkColumns;
-pub use crate::analysis::interval::{bootstrap, wilson};
+pub use crate::interval::{bootstrap, wilson};
 
 use super::answers::boxed_content;
 use super::prompt_sampler::{PromptRequest, PromptSampler, PromptSamples, Sampling};
