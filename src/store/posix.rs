@@ -169,7 +169,7 @@ impl Backend for PosixFolder {
         let from = staged.path().clone();
         match mode {
             PublishMode::Replace => match unless_stale(|| fs::rename(&from, &path)) {
-                // The reply to a rename that was carried out got lost, and the client sent it again.
+                // The rename was carried out, but the reply got lost, and the client sent it again.
                 Err(e) if e.kind() == io::ErrorKind::NotFound && is_renamed(&from, &path) => {}
                 renamed => renamed.map_err(StoreError::io("publish", &path))?,
             },
