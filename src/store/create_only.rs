@@ -41,12 +41,11 @@ const ATTEMPTS: u32 = 40;
 /// Longest pause between two attempts; the first ones are shorter.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Whether a rename that reports an error was carried out: only this process renames `from`, so if
-/// that is gone, it is `to` now. It happens when a network file system loses the reply and sends
-/// the request again.
-pub(super) fn is_renamed(from: &Path, to: &Path) -> bool {
-    let is_gone = look_at(from).is_err_and(|e| e.kind() == ErrorKind::NotFound);
-    is_gone && look_at(to).is_ok()
+/// Whether a rename of a file that only this process renames was carried out although it reports an
+/// error: then the file is gone. It happens when a network file system loses the reply and sends
+/// the request again. (Its new name may be gone as well, if another process has removed it.)
+pub(super) fn is_renamed(from: &Path) -> bool {
+    look_at(from).is_err_and(|e| e.kind() == ErrorKind::NotFound)
 }
 
 /// Returns what the file system says of a file.
@@ -57,7 +56,7 @@ fn look_at(path: &Path) -> io::Result<fs::Metadata> {
 /// Renames a file or folder that only this process renames, even if the success is not reported.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     match unless_stale(|| fs::rename(from, to)) {
-        Err(e) if e.kind() == ErrorKind::NotFound && is_renamed(from, to) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::NotFound && is_renamed(from) => Ok(()),
         outcome => outcome,
     }
 }
@@ -77,8 +76,8 @@ pub(super) fn rename_new(from: &Path, to: &Path, turn: &Path) -> Result<bool, St
     let failed = StoreError::io("publish", to);
     let first = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
         Ok(()) => return Ok(true),
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(is_renamed(from, to)),
-        Err(e) if e.kind() == ErrorKind::NotFound && is_renamed(from, to) => return Ok(true),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => return Ok(is_renamed(from)),
+        Err(e) if e.kind() == ErrorKind::NotFound && is_renamed(from) => return Ok(true),
         Err(e) if !is_unsupported(&e) => return Err(failed(e)),
         Err(e) => e,
     };
@@ -181,8 +180,11 @@ impl<'a> Turn<'a> {
             true => Ok(()),
             false => self.finish(self.name),
         };
-        // If the file is gone from the turn, this process or another one has published it.
-        let is_published = !unless_absent(rename(&self.turn.join(self.name), self.from)).map_err(failed)?;
+        // If the file is gone from the turn, this process or another one has published it, unless it
+        // has just been moved back.
+        let moved = unless_stale(|| fs::rename(self.turn.join(self.name), self.from));
+        let is_back = unless_absent(moved).map_err(failed)? || look_at(self.from).is_ok();
+        let is_published = !is_back;
         match outcome {
             Err(e) if !is_published => Err(failed(e)),
             _ if is_shared && !is_published => Err(self.unsupported(merged_folders())),
@@ -229,7 +231,7 @@ impl<'a> Turn<'a> {
 
     /// Moves a file from the turn to its final name, unless another process has done so.
     fn finish(&self, file: &OsStr) -> io::Result<()> {
-        unless_absent(rename(&self.turn.join(file), self.to)).map(|_| ())
+        unless_absent(unless_stale(|| fs::rename(self.turn.join(file), self.to))).map(|_| ())
     }
 
     fn files(&self) -> io::Result<Vec<OsString>> {

@@ -170,7 +170,7 @@ impl Backend for PosixFolder {
         match mode {
             PublishMode::Replace => match unless_stale(|| fs::rename(&from, &path)) {
                 // The rename was carried out, but the reply got lost, and the client sent it again.
-                Err(e) if e.kind() == io::ErrorKind::NotFound && is_renamed(&from, &path) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound && is_renamed(&from) => {}
                 renamed => renamed.map_err(StoreError::io("publish", &path))?,
             },
             PublishMode::CreateOnly => {
