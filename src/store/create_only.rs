@@ -180,8 +180,8 @@ impl<'a> Turn<'a> {
             true => Ok(()),
             false => self.finish(self.name),
         };
-        // If the file is gone from the turn, this process or another one has published it, unless it
-        // has just been moved back.
+        // If the file is gone from the turn, this process or another one has published it, unless
+        // it has just been moved back.
         let moved = unless_stale(|| fs::rename(self.turn.join(self.name), self.from));
         let is_back = unless_absent(moved).map_err(failed)? || look_at(self.from).is_ok();
         let is_published = !is_back;
