@@ -32,7 +32,7 @@ fn is_empty(folder: &Path) -> bool {
 fn a_dry_run_prints_the_scripts_and_writes_nothing() {
     let place = Workspace::new();
     let profile = "[cluster]\npartition = \"gpu\"\nprogram = \"/sw/visplay\"\n[cluster.judge]\ncount = 3\n";
-    let more = ["--workers", "5", "--time", "2:00:00", "--dry-run", "--", "--mail-type", "FAIL", "--comment=a b"];
+    let more = ["--workers", "5", "--time", "2:00:00", "--dry-run", "--", "--mail-type", "FAIL", "--wckey=a b"];
     let output = submit(&place, profile, &more).output().unwrap();
     assert!(output.status.success(), "{}", stderr_of(&output));
     let text = String::from_utf8(output.stdout).unwrap();
@@ -46,7 +46,7 @@ fn a_dry_run_prints_the_scripts_and_writes_nothing() {
         "#SBATCH --requeue",
         "#SBATCH --kill-on-invalid-dep=yes",
         "#SBATCH --mail-type FAIL",
-        "#SBATCH --comment=\"a b\"",
+        "#SBATCH --wckey=\"a b\"",
     ] {
         assert!(lines.contains(&line), "{line} is not in:\n{text}");
     }
@@ -71,7 +71,9 @@ fn what_cannot_be_submitted_is_named() {
     fails(&mut submit(&place, wrong_key, &[]), 2, "c.toml:2: unknown key `partitoin`; did you mean `partition`?");
     fails(&mut submit(&place, "[cluster]\n", &["--time", "soon"]), 2, "`cluster.time`: `soon` is not a time");
     fails(&mut submit(&place, "[cluster]\n", &["--", "--array=0-3"]), 2, "`--`: --array is set by visplay itself");
-    fails(&mut submit(&place, "[cluster]\n", &["--", "--comment=a\nb"]), 2, "has a control character");
+    let time = "`--`: --time is set by visplay itself; use --time of `visplay submit`, or cluster.time";
+    fails(&mut submit(&place, "[cluster]\n", &["--", "-t", "5"]), 2, time);
+    fails(&mut submit(&place, "[cluster]\n", &["--", "--wckey=a\nb"]), 2, "has a control character");
     fails(&mut submit(&place, "[cluster]\nprogram = \"visplay\"\n", &[]), 2, "`visplay` is not an absolute path");
     fails(&mut submit(&place, "[cluster]\nlogs = \"a\\\\b\"\n", &[]), 2, "`cluster.logs`: Slurm gives");
     let alone = place.command(&["submit", "1", "--pipeline", PIPELINE]).env("HOME", place.path()).output().unwrap();
