@@ -12,6 +12,14 @@ test:
 test-fast:
     cargo test --release --lib --test all -- --skip rounds:: --skip round_ --skip next_round --skip crash --skip damage --skip warm_start --skip training_ --skip gradients --skip parity --skip nano_model --skip mutations --skip replay:: --skip collapse:: --skip unfit_models --skip allocation
 
+# Kill rounds at 200 random moments, by one process and by two workers on a network file system.
+test-kills:
+    VISPLAY_KILLS=200 cargo test --release --test all killed_at_any_moment
+
+# Measure what more processes gain on one round.
+bench-workers *ARGS:
+    bench/workers.py {{ARGS}}
+
 # Run rounds on a real Slurm cluster of two nodes on this machine, as root on Debian; `--short` for the tests of CI.
 test-slurm *ARGS:
     tests/slurm/suite.py target/release/visplay {{ARGS}}

@@ -15,7 +15,7 @@
 //! | models, synthetic scenes | [`vlm`], [`scenes`] |
 //! | storage, rewards, images, devices | [`store`], [`tables`], [`reward`], [`imaging`], [`device`] |
 //! | basics | [`canonical`], [`ids`], [`random`], [`grading`], [`kernels`], [`text_file`], [`input_kind`] |
-//! | the process | [`batch_job`], [`candle_threads`], [`huge_pages`], [`messages`], [`panics`] |
+//! | the process | [`batch_job`], [`candle_threads`], [`network_files`], [`huge_pages`], [`messages`], [`panics`] |
 
 pub mod analysis;
 pub mod batch_job;
@@ -33,6 +33,7 @@ pub mod imaging;
 pub mod input_kind;
 pub mod kernels;
 pub mod messages;
+pub mod network_files;
 pub mod panics;
 pub mod random;
 pub mod reward;

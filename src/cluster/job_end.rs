@@ -90,8 +90,8 @@ fn decide(id: &str, outcome: JobOutcome<'_>, own_requeues: u32, limit: Option<u3
     match own_requeues < limit {
         true => Decision::Requeue(format!("the job {id} is requeued ({} of {limit})", own_requeues + 1)),
         false => Decision::LimitReached(format!(
-            "the job {id} was requeued {own_requeues} times, as often as `requeues` allows, and ends; submit the round again \
-             to continue it"
+            "the job {id} was requeued as often as `requeues` allows ({own_requeues}) and ends; submit the round again to \
+             continue it"
         )),
     }
 }

@@ -18,7 +18,7 @@ use super::stored_round::StoredRound;
 use crate::stages::model::{ASSEMBLE, WEIGHTS};
 use crate::stages::update::UPDATE;
 use crate::stages::{OPTIMIZER, Runner};
-use crate::store::{ActionKey, GarbageOptions, ObjectId, StageResult, Store};
+use crate::store::{ActionKey, GarbageOptions, ObjectId, StageResult, Store, StoreError};
 
 /// A class of objects that can be recomputed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -129,7 +129,13 @@ fn keep_of_round(
 ) -> Result<()> {
     // Until a damaged round is rebuilt, it is unknown which models the next one starts from.
     let is_uncertain = matches!(current, CurrentRound::Lost { .. });
-    let settings = store.retention::<Retention>(&round.evolution)?.unwrap_or_default();
+    let settings = match store.retention::<Retention>(&round.evolution) {
+        // Settings that cannot be read may keep everything.
+        Err(StoreError::Damaged { .. }) => {
+            Retention { checkpoints: CheckpointRetention::All, models: ModelRetention::All }
+        }
+        settings => settings?.unwrap_or_default(),
+    };
     let updates = || round.result.upstream.iter().filter_map(|key| tensors.get(key)).filter(|t| t.stage == UPDATE);
     for output in updates().flat_map(|update| &update.result.outputs) {
         let is_kept = match settings.checkpoints {
@@ -167,7 +173,7 @@ fn has_all_inputs(store: &Store, round: &StoredRound) -> Result<bool> {
 
 /// Writes the retention settings of an evolution into the store, where `gc` finds them.
 pub(super) fn record_settings(pipeline: &Pipeline, runner: &Runner<'_>) -> Result<()> {
-    let recorded = runner.store.retention::<Retention>(&pipeline.evolution)?;
+    let recorded = none_if_damaged(runner.store.retention::<Retention>(&pipeline.evolution))?.flatten();
     if runner.dry_run || recorded.as_ref() == Some(&pipeline.retention) {
         return Ok(());
     }

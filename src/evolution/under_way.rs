@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use super::finished::{STOPPED, ref_name};
+use super::finished::ref_name;
 use super::pipeline::Pipeline;
 use super::{EvolutionError, Result};
 use crate::device::{DeviceChoice, DeviceClass};
@@ -59,6 +59,10 @@ impl<'a> Announcement<'a> {
     pub fn begin(&mut self, round: u32) -> Result<()> {
         self.withdraw()?;
         let name = copy_name(&self.pipeline.evolution, round);
+        // The copy of a process that already works on the round stays.
+        if self.store.read_job_file(&name)?.is_some() && self.has_others(round)? {
+            return Ok(());
+        }
         self.store.put_job_file(&name, self.text()?.as_bytes(), false)?;
         self.round = Some(round);
         Ok(())
@@ -82,10 +86,19 @@ impl<'a> Announcement<'a> {
     /// # Errors
     /// The store cannot be written to.
     pub fn end<T>(mut self, outcome: &Result<T>) -> Result<()> {
-        match outcome {
-            Err(EvolutionError::Stage(StageError::Interrupted | StageError::Drained)) => Ok(()),
-            _ => self.withdraw(),
+        match (outcome, self.round) {
+            (Err(EvolutionError::Stage(StageError::Interrupted | StageError::Drained)), _) => Ok(()),
+            (Ok(_) | Err(EvolutionError::Gate { .. } | EvolutionError::MissingData { .. }), _) => self.withdraw(),
+            // This process may fail for a reason of its own, such as a device that it cannot open.
+            (Err(_), Some(round)) if self.has_others(round)? => Ok(()),
+            (Err(_), _) => self.withdraw(),
         }
+    }
+
+    /// Whether other processes work on a round.
+    fn has_others(&self, round: u32) -> Result<bool> {
+        let others = self.store.other_workers(&self.pipeline.evolution)?;
+        Ok(others.iter().any(|note| note.round == round && note.role == WorkerRole::Any))
     }
 
     fn withdraw(&mut self) -> Result<()> {
@@ -94,8 +107,7 @@ impl<'a> Announcement<'a> {
     }
 }
 
-/// Lists the rounds that are under way, of one evolution or of all: announced, and neither finished
-/// nor stopped by a gate.
+/// Lists the rounds that are under way, of one evolution or of all: announced and not finished.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -105,8 +117,7 @@ pub fn rounds_under_way(store: &Store, evolution: Option<&str>) -> Result<Vec<Ro
         let parts: Vec<&str> = entry.name.split('/').collect();
         let [_, evolution, round, PIPELINE] = parts[..] else { continue };
         let Some(round) = round.strip_prefix("round-").and_then(|n| n.parse().ok()) else { continue };
-        let has_ended = |part| Ok::<_, EvolutionError>(store.head(evolution, &ref_name(round, part))?.is_some());
-        if !has_ended("round")? && !has_ended(STOPPED)? {
+        if store.head(evolution, &ref_name(round, "round"))?.is_none() {
             found.push(RoundUnderWay { evolution: evolution.to_owned(), round });
         }
     }

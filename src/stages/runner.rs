@@ -32,6 +32,9 @@ const PAUSE_GROWTH: f64 = 1.5;
 const LONGEST_SLEEP: Duration = Duration::from_millis(500);
 /// Number of pending shards that are looked at together.
 const LOOKS: usize = 4;
+/// Typical time of a shard of which nothing is known: a process hangs if it makes no progress for
+/// five times as long.
+const UNKNOWN_TIME: Duration = Duration::from_secs(360);
 /// Number of shards whose median time is typical.
 const ENOUGH_TIMES: usize = 3;
 
@@ -196,15 +199,16 @@ impl Runner<'_> {
         while !run.pending.is_empty() {
             self.wait(pause)?;
             let ready = run.look()?;
-            if ready.is_empty() {
-                if self.idle.is_some_and(IdleClock::is_over) {
-                    return Err(StageError::Idle);
-                }
-                pause = LONGEST_PAUSE.min(pause.mul_f64(PAUSE_GROWTH));
-            } else {
-                run.try_shards(&ready)?;
+            let before = run.pending.len();
+            run.try_shards(&ready)?;
+            if run.pending.len() < before {
                 pause = FIRST_PAUSE;
+                continue;
             }
+            if self.idle.is_some_and(IdleClock::is_over) {
+                return Err(StageError::Idle);
+            }
+            pause = LONGEST_PAUSE.min(pause.mul_f64(PAUSE_GROWTH));
         }
         run.finish()
     }
@@ -437,8 +441,7 @@ impl<'r, S: Stage> PlannedRun<'r, S> {
                 entry.insert_entry(ShardWatch::new(holder)).into_mut()
             }
         };
-        let Some(typical) = typical else { return Ok(()) };
-        if watch.is_stuck(runner.store, typical)? {
+        if watch.is_stuck(runner.store, typical.unwrap_or(UNKNOWN_TIME))? {
             let holder = &watch.holder;
             runner.progress.say(&format!(
                 "process {} on {} has made no progress for {} minutes; its shard of {} is handed out again",
@@ -447,9 +450,12 @@ impl<'r, S: Stage> PlannedRun<'r, S> {
                 watch.standstill().as_secs() / 60,
                 stage.phase()
             ));
-            return Ok(runner.store.revoke_lease(self.keys[i])?);
+            return Ok(runner.store.revoke_lease(self.keys[i], &watch.holder)?);
         }
-        if watch.is_slow(typical) && self.may_compute() && stage.is_turn(&self.shards[i], runner)? {
+        if typical.is_some_and(|typical| watch.is_slow(typical))
+            && self.may_compute()
+            && stage.is_turn(&self.shards[i], runner)?
+        {
             self.compute_second_copy(i)?;
         }
         Ok(())

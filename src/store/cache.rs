@@ -8,6 +8,7 @@ use crate::ids::Digest;
 impl Store {
     /// Reads a cache entry; `None` if it is missing or damaged.
     pub fn read_cache(&self, key: Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.backend.refresh(layout::CACHE);
         let Some(bytes) = self.backend.read(&entry_path(key))? else { return Ok(None) };
         Ok(strip_checksum(bytes))
     }

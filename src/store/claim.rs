@@ -75,8 +75,8 @@ struct WatchedLease {
     modified: SystemTime,
     /// When this process first saw that time.
     seen: Instant,
-    /// The holder; `None` if the lease is not valid.
-    holder: Option<Owner>,
+    /// Its content; `None` if it is not valid.
+    lease: Option<Lease>,
 }
 
 /// Leases that this process holds or watches.
@@ -109,14 +109,25 @@ impl HeldLeases {
         let is_unchanged = |lease: &WatchedLease| lease.modified == entry.modified;
         if !watched.get(file).is_some_and(is_unchanged) {
             let Some(bytes) = self.backend.read(file)? else { return Ok(None) };
-            let holder = checksum::verify_checksum::<Lease>(file, &bytes).ok().map(|lease| lease.holder);
-            let lease = WatchedLease { modified: entry.modified, seen: Instant::now(), holder };
-            watched.insert(file.to_owned(), lease);
+            let lease = checksum::verify_checksum::<Lease>(file, &bytes).ok();
+            watched.insert(file.to_owned(), WatchedLease { modified: entry.modified, seen: Instant::now(), lease });
         }
-        let Some(lease) = watched.get(file) else { return Ok(None) };
-        let live =
-            lease.holder.as_ref().filter(|holder| !holder.is_surely_dead() && lease.seen.elapsed() <= LEASE_TIMEOUT);
+        let Some(watch) = watched.get(file) else { return Ok(None) };
+        let is_live = |holder: &&Owner| !holder.is_surely_dead() && watch.seen.elapsed() <= LEASE_TIMEOUT;
+        let live = watch.lease.as_ref().map(|lease| &lease.holder).filter(is_live);
         Ok(live.map(|holder| holder.process.clone()))
+    }
+
+    /// Returns the content of a lease that this process watches.
+    fn watched_lease(&self, file: &str) -> Option<Lease> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner).get(file)?.lease.clone()
+    }
+
+    /// Whether this process still holds a lease: another one may have taken it over.
+    fn is_own(&self, file: &str) -> bool {
+        let bytes = self.backend.read(file).ok().flatten();
+        let lease = bytes.and_then(|bytes| checksum::verify_checksum::<Lease>(file, &bytes).ok());
+        lease.is_some_and(|lease| lease.holder.process == Process::current())
     }
 
     /// Starts the thread that touches the held leases until the store is closed.
@@ -129,9 +140,12 @@ impl HeldLeases {
                     let Some(held) = weak.upgrade() else { return };
                     let files: Vec<String> = held.files().iter().cloned().collect();
                     for file in files {
-                        // If touching fails, another worker may take the lease over. That costs
-                        // work, not correctness.
-                        let _ = held.backend.touch(&file);
+                        // The heartbeat of a process that hung must not keep the lease of the
+                        // next one alive. If touching fails, another worker may take the lease
+                        // over. That costs work, not correctness.
+                        if held.is_own(&file) {
+                            let _ = held.backend.touch(&file);
+                        }
                     }
                 }
             };
@@ -144,9 +158,7 @@ impl HeldLeases {
     /// Removes the lease of a file, unless another worker has taken it over.
     fn give_back(&self, file: &str) {
         self.files().remove(file);
-        let Ok(Some(bytes)) = self.backend.read(file) else { return };
-        let lease = checksum::verify_checksum::<Lease>(file, &bytes);
-        if lease.is_ok_and(|lease| lease.holder.process == Process::current())
+        if self.is_own(file)
             && let Ok(Some(entry)) = self.backend.head(file)
         {
             let _ = self.backend.remove(&entry);
@@ -196,10 +208,15 @@ impl Store {
             if let Some(holder) = self.held.live_holder(&file, &entry)? {
                 return Ok(ClaimOutcome::HeldBy(holder));
             }
-            if let Some(bytes) = self.backend.read(&file)?
-                && let Ok(stale) = checksum::verify_checksum::<Lease>(&file, &bytes)
-                && !retry
-            {
+            let judged = self.held.watched_lease(&file);
+            // Of several workers that take the lease over at once, one is the first.
+            let Some(bytes) = self.backend.read(&file)? else { continue };
+            let now = checksum::verify_checksum::<Lease>(&file, &bytes).ok();
+            let holder = |lease: &Option<Lease>| lease.as_ref().map(|lease| lease.holder.process.clone());
+            if let (Some(new), true) = (holder(&now), holder(&now) != holder(&judged)) {
+                return Ok(ClaimOutcome::HeldBy(new));
+            }
+            if let Some(stale) = judged.filter(|_| !retry) {
                 lost = stale.lost;
                 lost.push(stale.holder.process);
                 let hosts: BTreeSet<&str> = lost.iter().map(|process| process.host.as_str()).collect();
@@ -219,15 +236,18 @@ impl Store {
         files.iter().for_each(|file| self.held.give_back(file));
     }
 
-    /// Takes the lease of a worker that is alive but makes no progress, so that another one can
-    /// claim the action. If the worker goes on after all, its result is the same.
+    /// Removes the lease that `holder` has on an action: it is alive but makes no progress. Another
+    /// worker can claim the action then. If the holder continues after all, its result is the same.
     ///
     /// # Errors
     /// The store cannot be written to.
-    pub fn revoke_lease(&self, action: ActionKey) -> Result<(), StoreError> {
-        match self.backend.head(&layout::claim(action))? {
-            Some(entry) => self.backend.remove(&entry),
-            None => Ok(()),
+    pub fn revoke_lease(&self, action: ActionKey, holder: &Process) -> Result<(), StoreError> {
+        let file = layout::claim(action);
+        let Some(bytes) = self.backend.read(&file)? else { return Ok(()) };
+        let lease = checksum::verify_checksum::<Lease>(&file, &bytes);
+        match self.backend.head(&file)? {
+            Some(entry) if lease.is_ok_and(|lease| lease.holder.process == *holder) => self.backend.remove(&entry),
+            _ => Ok(()),
         }
     }
 }
@@ -321,7 +341,7 @@ mod tests {
         let action = ActionKey(Digest::of(b"x"));
         let Ok(ClaimOutcome::Acquired(first)) = store.claim(action, false) else { panic!("the first claim") };
         assert!(matches!(store.shard_state(action), Ok(ShardState::Held(_))));
-        store.revoke_lease(action).expect("no error");
+        store.revoke_lease(action, &Process::current()).expect("no error");
         assert_eq!(store.shard_state(action).expect("no error"), ShardState::Free);
         let mut holder = Owner::current();
         holder.process.host = "elsewhere".into();

@@ -48,6 +48,14 @@ fn is_renamed(from: &Path, to: &Path) -> bool {
     is_gone && fs::symlink_metadata(to).is_ok()
 }
 
+/// Renames a file or folder that only this process renames, even if the success is not reported.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    match fs::rename(from, to) {
+        Err(e) if e.kind() == ErrorKind::NotFound && is_renamed(from, to) => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// Whether two names belong to one file, as after a hard link whose success was not reported.
 fn is_same_file(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
@@ -168,7 +176,7 @@ impl<'a> Turn<'a> {
             false => self.finish(self.name),
         };
         // If the file is gone from the turn, this process or another one has published it.
-        let is_published = !unless_absent(fs::rename(self.turn.join(self.name), self.from)).map_err(failed)?;
+        let is_published = !unless_absent(rename(&self.turn.join(self.name), self.from)).map_err(failed)?;
         match outcome {
             Err(e) if !is_published => Err(failed(e)),
             _ if is_shared && !is_published => Err(self.unsupported(merged_folders())),
@@ -181,9 +189,9 @@ impl<'a> Turn<'a> {
         let failed = |e| StoreError::io("publish", self.to)(e);
         fs::create_dir(&self.own).map_err(failed)?;
         let inside = self.own.join(self.name);
-        let taken = fs::rename(self.from, &inside).and_then(|()| {
-            fs::rename(&self.own, self.turn).or_else(|e| {
-                fs::rename(&inside, self.from)?;
+        let taken = rename(self.from, &inside).and_then(|()| {
+            rename(&self.own, self.turn).or_else(|e| {
+                rename(&inside, self.from)?;
                 Err(e)
             })
         });
@@ -215,7 +223,7 @@ impl<'a> Turn<'a> {
 
     /// Moves a file from the turn to its final name, unless another process has done so.
     fn finish(&self, file: &OsStr) -> io::Result<()> {
-        unless_absent(fs::rename(self.turn.join(file), self.to)).map(|_| ())
+        unless_absent(rename(&self.turn.join(file), self.to)).map(|_| ())
     }
 
     fn files(&self) -> io::Result<Vec<OsString>> {

@@ -61,6 +61,7 @@ use std::time::SystemTime;
 use rayon::prelude::*;
 
 use crate::ids::Digest;
+use crate::network_files::unless_stale;
 
 pub use self::action::{Action, ActionDifference, Input};
 pub use self::backend::{FileEntry, StagedFile};
@@ -246,14 +247,15 @@ impl Store {
         }
         let is_intact = |path: &Path| -> Result<bool, StoreError> {
             let mut hasher = blake3::Hasher::new();
-            let read = std::fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
+            let read = unless_stale(|| std::fs::File::open(path)).and_then(|file| hasher.update_reader(file).map(drop));
             read.map_err(StoreError::io("read", path))?;
             Ok(Digest::from(hasher.finalize()) == output.object.digest)
         };
         if let Some(cache) = &self.node_cache
             && let Some(path) = cache.path_of(output.object, entry.len, &entry.path)
         {
-            if depth == VerifyDepth::Quick || is_intact(&path)? {
+            // Another process may have removed it from the cache.
+            if depth == VerifyDepth::Quick || is_intact(&path).unwrap_or(false) {
                 return Ok(path);
             }
             cache.remove(output.object);

@@ -18,6 +18,7 @@ use super::create_only::{folders_of_turns, remove_if_old, rename_new};
 use super::error::StoreError;
 use super::layout;
 use super::process::Owner;
+use crate::network_files::{ATTEMPTS, is_stale, unless_stale};
 
 /// Minimum age of a dead process's temporary file before opening the store removes it.
 const STALE_AGE: Duration = Duration::from_secs(600);
@@ -66,7 +67,7 @@ impl PosixFolder {
             let n = self.counter.fetch_add(1, Ordering::Relaxed);
             let path = folder.join(format!("{prefix}{}-{n}", self.writer.prefix()));
             self.create_parent(&path)?;
-            match OpenOptions::new().write(true).create_new(true).open(&path) {
+            match unless_stale(|| OpenOptions::new().write(true).create_new(true).open(&path)) {
                 Ok(file) => return Ok(StagedFile::new(file, path)),
                 Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(e) => return Err(StoreError::io("create the temporary file", path)(e)),
@@ -76,7 +77,7 @@ impl PosixFolder {
 
     /// Copies a file to a staged one and gives that its name.
     fn copy(&self, from: &Path, mut staged: StagedFile, name: &str) -> Result<(), StoreError> {
-        File::open(from)
+        unless_stale(|| File::open(from))
             .and_then(|mut object| io::copy(&mut object, &mut staged))
             .map_err(StoreError::io("copy to", self.full_path(name)))?;
         self.publish(staged, name, PublishMode::Replace, Durability::Flushed).map(|_| ())
@@ -120,7 +121,7 @@ impl PosixFolder {
             return Ok(());
         }
         self.create_parent(parent)?;
-        match fs::create_dir(parent) {
+        match unless_stale(|| fs::create_dir(parent)) {
             Ok(()) => sync_folder_of(parent),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(e) => Err(StoreError::io("create the folder", parent)(e)),
@@ -141,7 +142,7 @@ fn sync_folder_of(path: &Path) -> Result<(), StoreError> {
 /// # Errors
 /// Flushing failed.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    match File::open(folder)?.sync_all() {
+    match unless_stale(|| File::open(folder)?.sync_all()) {
         Err(e) => match Errno::from_io_error(&e) {
             Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::BADF) => Ok(()),
             _ => Err(e),
@@ -214,9 +215,7 @@ impl Backend for PosixFolder {
         loop {
             match self.list_once(folder) {
                 // A folder that is left out would look empty, so everything is listed again.
-                Err(e) if e.io_kind() == Some(io::ErrorKind::StaleNetworkFileHandle) && attempt < ATTEMPTS => {
-                    attempt += 1;
-                }
+                Err(StoreError::Io { source, .. }) if is_stale(&source) && attempt < ATTEMPTS => attempt += 1,
                 outcome => return outcome,
             }
         }
@@ -262,7 +261,7 @@ impl Backend for PosixFolder {
     fn quarantine(&self, entry: &FileEntry, name: &str) -> Result<(), StoreError> {
         let to = self.full_path(name);
         self.create_parent(&to)?;
-        match fs::rename(&entry.path, &to) {
+        match unless_stale(|| fs::rename(&entry.path, &to)) {
             Ok(()) => sync_folder_of(&entry.path),
             // Another process has already moved the file.
             Err(e) if is_absent(&e) => Ok(()),
@@ -296,26 +295,11 @@ impl Backend for PosixFolder {
 }
 
 fn modified(path: &Path) -> Result<SystemTime, StoreError> {
-    fs::metadata(path).and_then(|meta| meta.modified()).map_err(StoreError::io("inspect", path))
+    unless_stale(|| fs::metadata(path)?.modified()).map_err(StoreError::io("inspect", path))
 }
 
 fn is_absent(e: &io::Error) -> bool {
     matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-/// Number of attempts at an operation on a file that other hosts replace.
-const ATTEMPTS: usize = 5;
-
-/// Tries an operation again if another host removed or replaced the file between looking its name
-/// up and using it (ESTALE, on NFS): the name may belong to another file now, or to none.
-fn unless_stale<T>(operation: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    let mut attempt = 1;
-    loop {
-        match operation() {
-            Err(e) if e.kind() == io::ErrorKind::StaleNetworkFileHandle && attempt < ATTEMPTS => attempt += 1,
-            outcome => return outcome,
-        }
-    }
 }
 
 fn entry(name: String, path: PathBuf, meta: &fs::Metadata) -> Result<FileEntry, StoreError> {

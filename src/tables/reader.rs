@@ -18,6 +18,7 @@ use super::error::TableError;
 use super::row::{Column, TableRow, type_text};
 use super::source::{SharedReader, batch_rows, catch_panic, read_metadata};
 use crate::input_kind::describe_instead_of_table;
+use crate::network_files::unless_stale;
 
 /// Largest number of rows of a batch.
 const BATCH_ROWS: u64 = 1024;
@@ -57,7 +58,7 @@ impl<R: TableRow> TableReader<R> {
     pub fn open(path: &Path) -> Result<Self, TableError> {
         check_path(path)?;
         let name = path.display().to_string();
-        match File::open(path) {
+        match unless_stale(|| File::open(path)) {
             Ok(file) => Self::new(name, file),
             Err(e) => Err(TableError::Open { file: name, problem: e.to_string() }),
         }

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::network_files::unless_stale;
 use memmap2::{Mmap, MmapMut, MmapOptions, UncheckedAdvice};
 
 /// A read-only mapping of a whole file.
@@ -28,10 +29,10 @@ impl MappedFile {
     /// Maps the file.
     pub fn open(path: &Path) -> io::Result<Self> {
         // Checked before opening: opening a named pipe would wait for its other end.
-        if !std::fs::metadata(path)?.is_file() {
+        if !unless_stale(|| std::fs::metadata(path))?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
         }
-        let mut file = File::open(path)?;
+        let mut file = unless_stale(|| File::open(path))?;
         let length = file.metadata()?.len();
         let (bytes, is_copy) = match length {
             0 => (None, false),

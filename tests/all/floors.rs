@@ -22,6 +22,7 @@ const FLOORS: [&[&str]; 9] = [
         "input_kind",
         "kernels",
         "messages",
+        "network_files",
         "panics",
         "random",
         "text_file",

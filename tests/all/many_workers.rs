@@ -1,6 +1,6 @@
 //! Several workers on one round: judges, drained and killed workers, shared weights, leases.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -19,6 +19,14 @@ fn small_shards() -> String {
 fn place() -> Workspace {
     let place = place_in(Workspace::in_memory());
     std::fs::write(place.path().join("p.toml"), small_shards()).unwrap();
+    place
+}
+
+/// Returns a folder with a round that takes long enough for several processes to meet in it.
+fn long_place() -> Workspace {
+    let place = place();
+    let long = small_shards().replace("questions_per_image = 8", "questions_per_image = 512");
+    std::fs::write(place.path().join("p.toml"), long).unwrap();
     place
 }
 
@@ -95,10 +103,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn judges_and_trainers_make_the_same_round_as_one_process() {
-    let place = place();
-    // Long enough for all three to find work.
-    let long = small_shards().replace("questions_per_image = 8", "questions_per_image = 256");
-    std::fs::write(place.path().join("p.toml"), long).unwrap();
+    let place = long_place();
     let alone = report(&round(&place, "alone", &[]).wait_with_output().unwrap());
     let driver = round(&place, "many", &[]);
     wait_for(&place.path().join("many"));
@@ -146,10 +151,7 @@ fn shards_by_tokens_change_files_but_no_token() {
 
 #[test]
 fn a_drained_worker_finishes_its_shard_and_the_round_goes_on() {
-    let place = place();
-    // Long enough for a request to be read.
-    let long = small_shards().replace("questions_per_image = 8", "questions_per_image = 512");
-    std::fs::write(place.path().join("p.toml"), long).unwrap();
+    let place = long_place();
     let alone = report(&round(&place, "alone", &[]).wait_with_output().unwrap());
     for by_command in [false, true] {
         let store = if by_command { "by-command" } else { "by-signal" };
@@ -180,23 +182,35 @@ fn a_drained_worker_finishes_its_shard_and_the_round_goes_on() {
 
 #[test]
 fn of_two_processes_that_want_to_be_alone_one_works() {
-    let place = place();
-    let children = [0, 1].map(|_| round(&place, "store", &["--alone"]));
-    let outputs = children.map(|child| child.wait_with_output().unwrap());
-    let codes: BTreeSet<i32> = outputs.iter().filter_map(|output| output.status.code()).collect();
-    // The second one may come when the first one has finished.
-    assert!(codes == BTreeSet::from([0, 5]) || codes == BTreeSet::from([0]), "{codes:?}");
-    if let Some(refused) = outputs.iter().find(|output| output.status.code() == Some(5)) {
-        assert!(stderr_of(refused).contains("works on"), "{}", stderr_of(refused));
-    }
-    // Beside a worker that did not ask to be alone.
-    let driver = round(&place, "other", &[]);
+    let place = long_place();
+    // The one that comes second finds the other one at work, however close they are.
+    let outputs = [0, 1].map(|_| round(&place, "store", &["--alone"])).map(|child| child.wait_with_output().unwrap());
+    let codes: Vec<Option<i32>> = outputs.iter().map(|output| output.status.code()).collect();
+    assert!(codes == [Some(0), Some(5)] || codes == [Some(5), Some(0)], "{codes:?}");
+    // Beside a process that did not ask to be alone.
+    let mut driver = round(&place, "other", &[]);
     wait_until("no note is written", || !parsed(&place, "other", "workers").is_empty());
     let refused = round(&place, "other", &["--alone"]).wait_with_output().unwrap();
-    if driver.wait_with_output().unwrap().status.success() && refused.status.code() != Some(0) {
-        assert_eq!(refused.status.code(), Some(5), "{}", stderr_of(&refused));
-        assert!(stderr_of(&refused).contains("round 1 of t is under way"), "{}", stderr_of(&refused));
-    }
+    assert_eq!(refused.status.code(), Some(5), "{}", stderr_of(&refused));
+    assert!(stderr_of(&refused).contains("round 1 of t is under way"), "{}", stderr_of(&refused));
+    driver.kill().unwrap();
+    driver.wait().unwrap();
+}
+
+#[test]
+fn a_process_that_fails_does_not_withdraw_the_round_of_another() {
+    let place = long_place();
+    let mut driver = round(&place, "store", &[]);
+    wait_until("no note is written", || !parsed(&place, "store", "workers").is_empty());
+    let announcement = place.path().join("store/jobs/t/round-0001/pipeline.toml");
+    wait_until("the round is not announced", || announcement.exists());
+    let before = std::fs::read(&announcement).unwrap();
+    // It cannot open its device, and ends.
+    let failed = round(&place, "store", &["--device", "cuda"]).wait_with_output().unwrap();
+    assert_ne!(failed.status.code(), Some(0));
+    assert_eq!(std::fs::read(&announcement).unwrap(), before);
+    driver.kill().unwrap();
+    driver.wait().unwrap();
 }
 
 #[test]

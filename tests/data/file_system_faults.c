@@ -15,6 +15,8 @@
 //   FAULT_LOST_REPLY=N    every N-th link and rename of a file is carried out and then reported as
 //                         failed (EEXIST, ENOENT), as when NFS sends a request again
 //   FAULT_LINK_FOLDERS=N  hard links between two folders
+//   FAULT_COUNTS=FILE     a line with the numbers of stale looks, lost replies and refused links is
+//                         added to this file when the command ends by itself
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -81,7 +83,21 @@ static int is_chosen(const char *name, unsigned *calls) {
     return every && __atomic_add_fetch(calls, 1, __ATOMIC_RELAXED) % (unsigned)every == 0;
 }
 
-static int is_in_store(const char *path) { return path && strstr(path, "/store") != NULL; }
+/* Whether a path is below a folder whose name begins with "store". */
+static int is_in_store(const char *path) { return path && (!strncmp(path, "store", 5) || strstr(path, "/store")); }
+
+/* Faults that were injected: late or stale looks, lost replies, refused links. */
+static unsigned injected[3];
+
+__attribute__((destructor)) static void report_faults(void) {
+    const char *path = getenv("FAULT_COUNTS");
+    FILE *file = path ? fopen(path, "a") : NULL;
+    if (!file) return;
+    fprintf(file, "%u %u %u\n", injected[0], injected[1], injected[2]);
+    fclose(file);
+}
+
+static void count(int kind) { __atomic_add_fetch(&injected[kind], 1, __ATOMIC_RELAXED); }
 
 /* Lets a look at a file of the store come late or fail. */
 static int look_fails(const char *path) {
@@ -90,6 +106,7 @@ static int look_fails(const char *path) {
     if (!is_in_store(path)) return 0;
     if (late) usleep((useconds_t)(__atomic_add_fetch(&looks, 1, __ATOMIC_RELAXED) * 2654435761u % (unsigned long)late));
     if (!is_chosen("FAULT_STALE", &looks)) return 0;
+    count(0);
     errno = ESTALE;
     return -1;
 }
@@ -122,10 +139,14 @@ int linkat(int a, const char *from, int b, const char *to, int flags) {
     NEXT(linkat);
     static unsigned links;
     if (fails("FAULT_LINK")) return -1;
-    if (!are_in_one_folder(from, to) && fails("FAULT_LINK_FOLDERS")) return -1;
+    if (!are_in_one_folder(from, to) && fails("FAULT_LINK_FOLDERS")) {
+        count(2);
+        return -1;
+    }
     pause_a_while();
     int outcome = next(a, from, b, to, flags);
     if (!outcome && is_in_store(to) && is_chosen("FAULT_LOST_REPLY", &links)) {
+        count(1);
         errno = EEXIST;
         return -1;
     }
@@ -143,6 +164,7 @@ int rename(const char *from, const char *to) {
     static unsigned renames;
     int outcome = next(from, to);
     if (!outcome && is_in_store(to) && is_chosen("FAULT_LOST_REPLY", &renames)) {
+        count(1);
         errno = ENOENT;
         return -1;
     }

@@ -47,7 +47,7 @@ pub fn cmd_drain(args: &DrainArgs, ui: &Ui) -> Result<()> {
         if let (true, Some(shard)) = (args.now, &sign.note.shard)
             && shard.held_by.is_none()
         {
-            store.revoke_lease(shard.action)?;
+            store.revoke_lease(shard.action, &sign.note.process)?;
         }
         names.push(sign.note.name());
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{IMPORT, SIDE_FILES, StoredModel, store_weights};
 use crate::ids::Digest;
 use crate::stages::{Result, Runner, ShardOutput, Stage, StageError, new_action};
-use crate::store::{Action, ActionKey, ClaimOutcome, ObjectId, ObjectKind, Output, StageResult, Store};
+use crate::store::{Action, ActionKey, ClaimOutcome, ObjectId, ObjectKind, Output, ShardState, StageResult, Store};
 use crate::vlm::checkpoint::{GENERATION_FILE, PROCESSOR_FILE, check_patches};
 use crate::vlm::config::{Config, check_is_checkpoint};
 use crate::vlm::image_processor::{PROCESSORS_FILE, ProcessorText};
@@ -67,8 +67,9 @@ impl CheckpointFiles {
             if let Some(noted) = noted()? {
                 return Ok(noted);
             }
-            if let ClaimOutcome::Acquired(_claim) =
-                store.claim(ActionKey::of_lease("visplay 2026 digests of a checkpoint", &[key.as_bytes()]), true)?
+            let lease = ActionKey::of_lease("visplay 2026 digests of a checkpoint", &[key.as_bytes()]);
+            if store.shard_state(lease)? == ShardState::Free
+                && let ClaimOutcome::Acquired(_claim) = store.claim(lease, true)?
             {
                 if let Some(noted) = noted()? {
                     return Ok(noted);

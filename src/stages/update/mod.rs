@@ -250,6 +250,8 @@ impl<'a> TrainingChain<'a> {
 
     /// Advances the weights in memory to those after `step` steps.
     fn advance<'l>(&self, state: &'l mut Option<TrainingState>, step: u32) -> Result<&'l mut TrainingState> {
+        // The update needs the memory.
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let steps_done = self.steps_done().clone();
         let before = &steps_done[..steps_done.len().min(step as usize)];
         let mut checkpoints = Vec::new();
@@ -417,7 +419,9 @@ impl Stage for UpdateStage<'_, '_> {
     fn typical_time(&self) -> Option<Duration> {
         let mut times: Vec<u64> = self.chain.results().iter().map(|result| result.run.took_ms).collect();
         times.sort_unstable();
-        times.get(times.len() / 2).map(|ms| Duration::from_millis(*ms))
+        // A process that starts from a checkpoint makes the updates since then first.
+        let updates = self.chain.training.settings.checkpoint_every.max(1);
+        times.get(times.len() / 2).map(|ms| Duration::from_millis(*ms) * updates)
     }
 
     fn phase(&self) -> &'static str {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Tensor};
 
 use crate::ids::{Digest, ModelId};
+use crate::network_files::is_stale;
 use crate::stages::training_state::{planned, write_planned};
 use crate::stages::{Result, StageError};
 use crate::store::{Store, StoreError};
@@ -44,7 +45,7 @@ pub(super) fn fetch(store: &Store, model: ModelId, weights: &TrainableModel) -> 
     let bytes = match std::fs::read(&file.path) {
         Ok(bytes) => bytes,
         // The process that shared it has just removed it.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound || is_stale(&e) => return Ok(false),
         Err(source) => return Err(StoreError::Io { doing: "read", path: file.path, source }.into()),
     };
     if Digest::of(&bytes) != file.digest {
