@@ -96,7 +96,9 @@ impl Job {
         thread::spawn(move || {
             while !job.interrupt.is_at_time_limit() {
                 if job.until.is_some_and(|until| Instant::now() >= until) {
+                    say_draining();
                     job.interrupt.request_drain(DrainCause::TimeLimit);
+                    break;
                 }
                 thread::sleep(Duration::from_secs(1));
             }
@@ -107,6 +109,11 @@ impl Job {
             }
         });
     }
+}
+
+/// Tells people that the process drains.
+pub fn say_draining() {
+    write_message("visplay: draining: the shard in hand is finished, and no other one is taken");
 }
 
 /// Returns the part of the time left before a limit in which a shard may be finished.

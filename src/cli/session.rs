@@ -6,7 +6,7 @@ use std::{fs, mem, process, thread};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-use crate::cli::job::{Job, is_before_time_limit};
+use crate::cli::job::{Job, is_before_time_limit, say_draining};
 use crate::cli::output::progress::TerminalProgress;
 use crate::cli::{Ui, exit};
 use crate::messages::write_message;
@@ -66,22 +66,23 @@ fn listen_for_interrupt(ending: &Ending) {
     // Without a handler the signal ends the process, which is safe too.
     if let Ok(mut signals) = Signals::new(stopping) {
         thread::spawn(move || {
-            let mut has_hung_up = false;
+            let (mut has_hung_up, mut has_been_warned, mut has_been_stopped) = (false, false, false);
             for signal in signals.forever() {
                 // A shell and the kernel may both report the end of a terminal.
                 if signal == SIGHUP && mem::replace(&mut has_hung_up, true) {
                     continue;
                 }
                 if signal == SIGUSR1 {
-                    if requested.is_draining() {
+                    // The first one may come at the same moment as `--until`.
+                    if mem::replace(&mut has_been_warned, true) {
                         requested.request();
                     } else {
                         requested.request_drain(DrainCause::TimeLimit);
-                        write_message("visplay: draining: the shard in hand is finished, and no other one is taken");
+                        say_draining();
                     }
                     continue;
                 }
-                if requested.is_requested() {
+                if mem::replace(&mut has_been_stopped, true) {
                     process::exit(i32::from(exit::INTERRUPTED));
                 }
                 // A cancelled job must not come back, even if it was about to.

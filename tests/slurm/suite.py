@@ -60,7 +60,7 @@ class Suite:
         lines = [line for line in text.splitlines() if not re.match(r"ref |small/", line)]
         words = "\n".join(re.sub(" +", " ", line) for line in lines) + "\n"
         for job, kind in round_.ids.items():
-            words = re.sub(rf"\b{job}\b(?![:.])|(?<=-){job}(?=[_.])", kind, words)
+            words = re.sub(rf"(?m)(^ ?|job |-){job}(?=[ _.\[])", rf"\g<1>{kind}", words)
         words = re.sub(r"\bn[12]\b", "NODE", re.sub(r"\b\d\d:\d\d\b", "TIME", words)).replace(str(self.folder), "FOLDER")
         frozen = ROOT / "tests/slurm/records" / f"{self.name}-{moment}.txt"
         if "VISPLAY_FREEZE" in os.environ:
@@ -226,7 +226,7 @@ def drained(suite):
     """Workers of jobs are asked to end: their jobs do not come back."""
     round_ = suite.round(workers=1)
     driver, judge = round_.submit()
-    round_.wait_for_results(10)
+    wait("two workers", lambda: len(list((round_.store / "workers").glob("*.json"))) == 2)
     round_.visplay("drain", "--all")
     wait("the end of all jobs", suite.cluster.all_over, 60)
     for job in (driver, f"{judge}_0"):
@@ -241,7 +241,7 @@ def drained(suite):
 def cancelled_at_limit(suite):
     """A job that drains before its time limit is cancelled, by `visplay cancel` and by scancel: it does not come back."""
     for command in ("visplay cancel", "scancel"):
-        round_ = suite.round(time="4", warn_before_limit=235, workers=0)
+        round_ = suite.round(time="4", warn_before_limit=215, workers=0)
         driver, _ = round_.submit()
         round_.wait_for_results(3)
         [pid] = suite.cluster.processes(job=driver)
