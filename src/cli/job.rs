@@ -86,8 +86,8 @@ impl Job {
         code
     }
 
-    /// Drains the work when its time is over, and calls `drop_work` shortly before the job's limit if
-    /// it has not ended by then: an update of a large model takes longer than any warning.
+    /// Drains the work when its time is over, and calls `drop_work` shortly before the job's limit
+    /// if it has not ended by then: an update of a large model takes longer than any warning.
     pub fn watch_time(&self, drop_work: impl FnOnce() + Send + 'static) {
         let (job, limit) = (self.clone(), job_end());
         if job.until.is_none() && limit.is_none() {

@@ -34,7 +34,7 @@ struct SbatchOption {
 }
 
 impl SbatchOption {
-    /// Whether the option is the one with this long name and letter. sbatch takes abbreviations, and
+    /// Whether the option is the one with this long name and letter. sbatch takes abbreviations and
     /// refuses ambiguous ones itself.
     fn is(&self, long: &str, short: Option<char>) -> bool {
         match self.name.strip_prefix("--") {
