@@ -518,7 +518,8 @@ def main():
     folder = arguments.folder or tempfile.mkdtemp(prefix="visplay-slurm-")
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     suite = Suite(arguments.program.resolve(), folder)
-    chosen = [t for t in TESTS if not arguments.names or t.__name__ in arguments.names]
+    by_name = {t.__name__: t for t in TESTS}
+    chosen = [by_name[name] for name in arguments.names] or TESTS
     chosen = [t for t in chosen if not arguments.short or t.__name__ in SHORT]
     failed = []
     suite.cluster.up()
@@ -529,8 +530,8 @@ def main():
             try:
                 one(suite)
                 outcome = "passed"
-            except (Failure, subprocess.SubprocessError) as problem:
-                outcome = f"FAILED: {problem}"
+            except (Failure, OSError, ValueError, LookupError, subprocess.SubprocessError) as problem:
+                outcome = f"FAILED: {problem!r}" if not isinstance(problem, Failure) else f"FAILED: {problem}"
                 failed.append(one.__name__)
             print(f"{one.__name__}: {outcome} ({time.monotonic() - began:.0f} s)", flush=True)
             # What a failed test left must not disturb the next one.
