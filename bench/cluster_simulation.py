@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reckons how long a round takes on N GPUs, as `visplay submit` spreads it. Nothing was run on a GPU: this is a roofline
+"""Estimates how long a round takes on N GPUs, as `visplay submit` spreads it. Nothing was run on a GPU: this is a roofline
 with assumptions, all of which are below and in the table that --write puts into docs/results/cluster.md.
 
     bench/cluster_simulation.py [--write] [--gpu h100] [--answer 600] [--mfu 0.15 --launch-ms 8]
@@ -46,7 +46,7 @@ def arguments():
     return parser.parse_args()
 
 
-class Reckoning:
+class RoundEstimate:
     """Times of a round of one model, in seconds."""
 
     def __init__(self, options, model):
@@ -129,12 +129,12 @@ class Reckoning:
 
 
 def table(options, name):
-    reckoning = Reckoning(options, MODELS[name])
+    estimate = RoundEstimate(options, MODELS[name])
     yield "| GPUs | hours a round | speed-up | Questioner's step, s | Reasoner's step, s | judges have work | GPU-hours |"
     yield "|---|---|---|---|---|---|---|"
-    first = reckoning.round(1)[0]
+    first = estimate.round(1)[0]
     for gpus in GPUS:
-        hours, questioner, reasoner, busy = reckoning.round(gpus)
+        hours, questioner, reasoner, busy = estimate.round(gpus)
         work = "" if gpus == 1 else f"{100 * busy:.0f} %"
         yield f"| {gpus} | {hours:.2f} | {first / hours:.1f} | {questioner:.0f} | {reasoner:.0f} | {work} | {hours * gpus:.1f} |"
 
@@ -177,9 +177,9 @@ ASSUMPTIONS = """\
 
 def document(options):
     flops, rate, memory = HARDWARE[options.gpu]
-    yield "# A round on a cluster, reckoned"
+    yield "# A round on a cluster, estimated"
     yield ""
-    yield "**Nothing here was run on a GPU.** `bench/cluster_simulation.py --write` reckons these numbers from the counts of the"
+    yield "**Nothing here was run on a GPU.** `bench/cluster_simulation.py --write` estimates these numbers from the counts of the"
     yield "pipeline files and the assumptions at the end. They say how many GPUs are worth requesting, and they are hopeful:"
     yield "public figures of other programs are 10 to 45 % slower than such a roofline."
     yield ""
@@ -193,7 +193,7 @@ def document(options):
         yield f"## {name}, {MODELS[name]['steps']} + {MODELS[name]['steps']} steps, {what}"
         yield ""
         yield f"A round samples {tokens:.0f} million tokens, {share:.0f} % of them from models that stay the same."
-        if not Reckoning(options, MODELS[name]).fits():
+        if not RoundEstimate(options, MODELS[name]).fits():
             yield f"Training does not fit on one {options.gpu.upper()}."
         yield ""
         yield from table(options, name)
@@ -207,17 +207,17 @@ def document(options):
     yield "| GPUs | " + " | ".join(MODELS) + " |"
     yield "|---|" + "---|" * len(MODELS)
     for gpus in GPUS:
-        hours = [f"{Reckoning(slow, model).round(gpus)[0]:.1f}" for model in MODELS.values()]
+        hours = [f"{RoundEstimate(slow, model).round(gpus)[0]:.1f}" for model in MODELS.values()]
         yield f"| {gpus} | " + " | ".join(hours) + " |"
     yield ""
     yield "## What limits it"
     yield ""
     for name, model in MODELS.items():
-        reckoning = Reckoning(options, model)
-        steps, hours = model["steps"], reckoning.round(64)[0]
+        estimate = RoundEstimate(options, model)
+        steps, hours = model["steps"], estimate.round(64)[0]
         questioner = PROMPTS * options.prompt + PROMPTS * GROUP * options.question
         reasoner = PROMPTS * (options.prompt + options.question) + PROMPTS * GROUP * options.answer
-        updates = steps * (reckoning.update(questioner) + reckoning.update(reasoner)) / 3600
+        updates = steps * (estimate.update(questioner) + estimate.update(reasoner)) / 3600
         yield f"- {name} on 64 GPUs: {updates:.2f} of {hours:.2f} hours are updates on one GPU."
     yield ""
     yield "Judge workers cannot shorten the updates; more than 8 GPUs gain little. Updates on several GPUs are future work."

@@ -1,8 +1,13 @@
 //! The job of a batch system that this process belongs to, from its environment.
 
 use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+/// Environment variable with the time at which the job's time limit ends it, in seconds since 1970.
+/// Scripts of `visplay submit` set it, by the clock of the node.
+pub const JOB_END_VARIABLE: &str = "VISPLAY_JOB_END";
 
 /// A job of a batch system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +45,17 @@ impl BatchJob {
     }
 }
 
+/// Returns the time at which this process's job reaches its time limit; `None` if it is not known.
+pub fn job_end() -> Option<SystemTime> {
+    job_end_from(|name| std::env::var(name).ok())
+}
+
+fn job_end_from(get: impl Fn(&str) -> Option<String>) -> Option<SystemTime> {
+    // Slurm sets its variable only from version 23.02 on.
+    let seconds = [JOB_END_VARIABLE, "SLURM_JOB_END_TIME"].into_iter().find_map(|name| get(name)?.parse().ok())?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
 impl fmt::Display for BatchJob {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} job {}", self.system, self.id)
@@ -65,6 +81,11 @@ mod tests {
             ("slurm job 4711_3", Some("n1"), 2)
         );
         assert_eq!(job(&[("SLURM_JOB_ID", "7")]).expect("a job").id, "7");
+        let end = |name: &'static str, value: &'static str| job_end_from(|n| (n == name).then(|| value.to_owned()));
+        let expected = UNIX_EPOCH.checked_add(Duration::from_secs(1_800_000_000));
+        assert_eq!(end("SLURM_JOB_END_TIME", "1800000000"), expected);
+        assert_eq!(end(JOB_END_VARIABLE, "1800000000"), expected);
+        assert_eq!((end(JOB_END_VARIABLE, ""), end("SLURM_JOB_ID", "7")), (None, None));
         assert_eq!(job(&[("PBS_JOBID", "8.head")]).expect("a job").to_string(), "pbs job 8.head");
     }
 }

@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use candle_core::{DType, Device};
 use clap::{Args, ValueEnum};
 
-use crate::cli::{CommandError, Result, exit};
-use crate::cluster::{JobOutcome, end_job};
+use crate::cli::{CommandError, Result};
 use crate::device::{DeviceChoice, DeviceClass};
 use crate::evolution::pipeline::Pipeline;
-use crate::messages::write_message;
 use crate::reward::{DiversityScope, QuestionerSettings};
 use crate::store::{Store, is_name};
 use crate::vlm::safetensors_header::StoredType;
@@ -155,30 +153,6 @@ impl Dtype {
             Self::Bf16 => StoredType::BF16,
             Self::F16 => StoredType::F16,
         }
-    }
-}
-
-/// The end of a job of a batch system.
-#[derive(Debug, Args)]
-pub struct JobArgs {
-    /// When drained, put this process's Slurm job back into the queue, at most N times.
-    #[arg(long, value_name = "N")]
-    requeues: Option<u32>,
-}
-
-impl JobArgs {
-    /// Records the end of this process's job in the store, and puts the job back into the queue if
-    /// its work continues. Call it after the work's session has ended.
-    pub fn end(&self, store: &StoreArgs, outcome: Result<()>) -> Result<()> {
-        let (code, message) = outcome.as_ref().map_or_else(|e| (e.code, e.message.as_str()), |()| (exit::DONE, ""));
-        let end = JobOutcome { code, message, continues: code == exit::TO_BE_CONTINUED };
-        // A store that cannot be opened is what the outcome is about.
-        if let Ok(store) = Store::open(&store.store)
-            && let Some(message) = end_job(&store, end, self.requeues)
-        {
-            write_message(&format!("visplay: {message}"));
-        }
-        outcome
     }
 }
 

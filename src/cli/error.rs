@@ -86,6 +86,14 @@ impl CommandError {
         Self::from_chain(exit::FAILED, &error)
     }
 
+    /// Creates the error of a worker. A device that cannot be used is a fault of its node, and
+    /// another node may do (exit code 6), unless the command or this build is the reason.
+    pub fn of_worker(error: EvolutionError) -> Self {
+        let is_fault_of_node = matches!(&error, EvolutionError::Stage(StageError::Device(e)) if !is_invalid_choice(e));
+        let error = Self::from(error);
+        if is_fault_of_node { Self { code: exit::UNUSABLE_NODE, ..error } } else { error }
+    }
+
     /// Adds the hint about an error of the operating system, if there is one.
     fn with_io_hint(self, kind: Option<ErrorKind>) -> Self {
         match kind {
@@ -187,11 +195,16 @@ impl From<TableError> for CommandError {
 
 impl From<DeviceError> for CommandError {
     fn from(e: DeviceError) -> Self {
-        match e {
-            DeviceError::NotBuilt | DeviceError::NoSuchGpu { .. } => Self::from_input(e),
-            _ => Self::from_failure(e),
+        match is_invalid_choice(&e) {
+            true => Self::from_input(e),
+            false => Self::from_failure(e),
         }
     }
+}
+
+/// Whether a device cannot be used because it was not to be named, on any node.
+fn is_invalid_choice(e: &DeviceError) -> bool {
+    matches!(e, DeviceError::NotBuilt | DeviceError::NoSuchGpu { .. })
 }
 
 impl From<PipelineError> for CommandError {
@@ -326,5 +339,24 @@ mod tests {
         assert!(full.hint.is_some_and(|hint| hint.contains("cache_bytes") && hint.contains("moments")));
         let other = error(CUresult::CUDA_ERROR_INVALID_VALUE);
         assert_eq!((other.code, other.hint), (exit::USAGE, None), "{}", other.message);
+    }
+}
+
+#[cfg(test)]
+mod worker_tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_fails_is_a_fault_of_the_node_and_a_wrong_choice_is_not() {
+        let of_worker = |e: DeviceError| CommandError::of_worker(StageError::from(e).into());
+        for broken in [DeviceError::NoGpu, DeviceError::Open("no".into()), DeviceError::NoDriver("none".into())] {
+            let e = of_worker(broken.clone());
+            assert_eq!(e.code, exit::UNUSABLE_NODE, "{broken}");
+            assert_eq!(e.message, broken.to_string());
+        }
+        for wrong in [DeviceError::NotBuilt, DeviceError::NoSuchGpu { index: 3, gpus: 1 }] {
+            assert_eq!(of_worker(wrong).code, exit::USAGE);
+        }
+        assert_eq!(CommandError::of_worker(StageError::Drained.into()).code, exit::TO_BE_CONTINUED);
     }
 }

@@ -3,8 +3,10 @@
 mod args;
 mod command_line;
 mod commands;
+mod duration;
 mod error;
 mod exit;
+mod job;
 mod model_source;
 mod output;
 mod session;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::error::Result;
 use super::reasons::is_over;
 use super::slurm::{self, QueuedJob};
-use super::submission::{JobEnd, StoredSubmission, submissions, write_end};
-use super::submit::{lock, with_lost_jobs};
+use super::submission::{JobEnd, StoredSubmission, submissions, write_cancellation, write_end};
+use super::submit::{check_cluster, lock, with_lost_jobs};
 use crate::store::{Store, now_ms};
 
 /// Time for which the ends of cancelled jobs are waited for: Slurm kills a job some 30 seconds
@@ -32,32 +32,41 @@ pub fn cancel(store: &Store, evolution: &str) -> Result<Cancellation> {
     let _lock = lock(store, evolution, 0)?;
     let all = with_lost_jobs(store, submissions(store, Some(evolution))?)?;
     let recent = &all[all.len().saturating_sub(20)..];
-    let ids: Vec<&str> = recent.iter().flat_map(|one| &one.jobs).map(|job| job.id.as_str()).collect();
-    let alive = alive(&ids)?;
+    let alive = alive(recent)?;
+    if let Some(newest) = recent.last() {
+        check_cluster(newest)?;
+    }
+    // First the notes: a job that ends at its time limit must not requeue itself any more.
+    let is_alive = |one: &&StoredSubmission| alive.iter().any(|job| one.has_job(job));
+    for submission in recent.iter().filter(is_alive).chain(recent.last()) {
+        write_cancellation(store, &submission.name)?;
+    }
     if alive.is_empty() {
         return Ok(Cancellation::default());
     }
     let bases: BTreeSet<&str> = alive.iter().map(QueuedJob::base_id).collect();
     let bases: Vec<&str> = bases.into_iter().collect();
     slurm::cancel(&bases)?;
-    let ending = wait_for_end(&bases)?;
+    let ending = wait_for_end(recent)?;
     for submission in recent {
         record_ends(store, submission, &alive);
     }
     Ok(Cancellation { cancelled: alive.into_iter().map(|job| job.id).collect(), ending })
 }
 
-fn alive(ids: &[&str]) -> Result<Vec<QueuedJob>> {
-    let jobs = slurm::jobs_with_ids(ids)?;
-    Ok(jobs.into_iter().filter(|job| !is_over(&job.state)).collect())
+/// Returns the jobs of submissions that are queued or running.
+fn alive(submissions: &[StoredSubmission]) -> Result<Vec<QueuedJob>> {
+    let ids: Vec<&str> = submissions.iter().flat_map(|one| &one.jobs).map(|job| job.id.as_str()).collect();
+    let jobs = slurm::jobs_with_ids(&ids, slurm::QUESTION)?.into_iter();
+    Ok(jobs.filter(|job| !is_over(&job.state) && submissions.iter().any(|one| one.has_job(job))).collect())
 }
 
 /// Waits until jobs have ended, and returns those that have not.
-fn wait_for_end(ids: &[&str]) -> Result<Vec<String>> {
+fn wait_for_end(submissions: &[StoredSubmission]) -> Result<Vec<String>> {
     let deadline = Instant::now() + WAIT;
     let mut pause = Duration::from_millis(200);
     loop {
-        let alive = alive(ids)?;
+        let alive = alive(submissions)?;
         if alive.is_empty() || Instant::now() > deadline {
             return Ok(alive.into_iter().map(|job| job.id).collect());
         }
@@ -68,7 +77,7 @@ fn wait_for_end(ids: &[&str]) -> Result<Vec<String>> {
 
 /// Records the ends of jobs that had not started, because no program of theirs did so.
 fn record_ends(store: &Store, submission: &StoredSubmission, cancelled: &[QueuedJob]) {
-    let own = |job: &&QueuedJob| submission.jobs.iter().any(|one| one.id == job.base_id());
+    let own = |job: &&QueuedJob| submission.has_job(job);
     for job in cancelled.iter().filter(own).filter(|job| job.state == "PENDING") {
         let end = JobEnd {
             job: job.id.replace(['[', ']', '%', ','], "-"),
@@ -76,6 +85,7 @@ fn record_ends(store: &Store, submission: &StoredSubmission, cancelled: &[Queued
             code: 130,
             message: "cancelled by `visplay cancel`".to_owned(),
             restarts: job.restarts,
+            requeues: submission.ends.get(&job.id).map_or(0, |end| end.requeues),
             is_requeued: false,
             ended_ms: now_ms(),
         };

@@ -1,9 +1,8 @@
-//! The end of the job that this process runs in: its record in the store, and its return to the
-//! queue.
+//! The end of the job that this process runs in: its record in the store, and its requeue.
 
 use super::script::SUBMISSION_VARIABLE;
 use super::slurm;
-use super::submission::{JobEnd, SubmissionName, submissions, write_end};
+use super::submission::{JobEnd, SubmissionName, is_cancelled, last_end, submissions, write_end};
 use crate::batch_job::BatchJob;
 use crate::store::{Store, now_ms};
 
@@ -22,14 +21,20 @@ pub struct JobOutcome<'a> {
     pub continues: bool,
 }
 
-/// Records the end of this process's Slurm job, and puts the job back into the queue if its work
-/// continues and it was requeued fewer than `requeues` times. Returns a message about it.
+/// Records the end of this process's Slurm job, and requeues the job if its work continues, the
+/// submission was not cancelled, and it requeued itself fewer than `requeues` times. Returns a
+/// message about it.
 ///
 /// Call it last: requeuing ends the process. Outside of a job, nothing happens.
 pub fn end_job(store: &Store, outcome: JobOutcome<'_>, requeues: Option<u32>) -> Option<String> {
     let job = BatchJob::current().filter(|job| job.system == "slurm")?;
     let name = std::env::var(SUBMISSION_VARIABLE).ok().and_then(|name| SubmissionName::parse(&name));
-    let decision = decide(&job, outcome, requeues);
+    let last = name.as_ref().and_then(|name| last_end(store, name, &job.id).ok().flatten());
+    // Slurm counts requeues by preemption and by hand too, which the limit is not about.
+    let own_requeues = if name.is_some() { last.map_or(0, |end| end.requeues) } else { job.restarts };
+    let is_cancelled = name.as_ref().is_some_and(|name| is_cancelled(store, name).unwrap_or(false));
+    let outcome = JobOutcome { continues: outcome.continues && !is_cancelled, ..outcome };
+    let decision = decide(&job.id, outcome, own_requeues, requeues);
     let record = |message: &str, is_requeued: bool| {
         let Some(name) = &name else { return };
         let end = JobEnd {
@@ -38,6 +43,7 @@ pub fn end_job(store: &Store, outcome: JobOutcome<'_>, requeues: Option<u32>) ->
             code: outcome.code,
             message: message.to_owned(),
             restarts: job.restarts,
+            requeues: own_requeues + u32::from(is_requeued),
             is_requeued,
             ended_ms: now_ms(),
         };
@@ -46,8 +52,9 @@ pub fn end_job(store: &Store, outcome: JobOutcome<'_>, requeues: Option<u32>) ->
     };
     match decision {
         Decision::End => {
-            record(outcome.message, false);
-            if let Some(name) = name.filter(|_| outcome.code != INTERRUPTED && !outcome.continues) {
+            let is_cut_short = is_cancelled && outcome.code != 0;
+            record(if is_cut_short { "cancelled by `visplay cancel`" } else { outcome.message }, false);
+            if let Some(name) = name.filter(|_| outcome.code != INTERRUPTED) {
                 cancel_waiting_judges(store, &name, &job.id);
             }
             None
@@ -78,13 +85,12 @@ enum Decision {
     LimitReached(String),
 }
 
-fn decide(job: &BatchJob, outcome: JobOutcome<'_>, requeues: Option<u32>) -> Decision {
-    let Some(limit) = requeues.filter(|_| outcome.continues) else { return Decision::End };
-    let (id, restarts) = (&job.id, job.restarts);
-    match restarts < limit {
-        true => Decision::Requeue(format!("the job {id} goes back into the queue, time {} of {limit}", restarts + 1)),
+fn decide(id: &str, outcome: JobOutcome<'_>, own_requeues: u32, limit: Option<u32>) -> Decision {
+    let Some(limit) = limit.filter(|_| outcome.continues) else { return Decision::End };
+    match own_requeues < limit {
+        true => Decision::Requeue(format!("the job {id} is requeued ({} of {limit})", own_requeues + 1)),
         false => Decision::LimitReached(format!(
-            "the job {id} was requeued as often as `requeues` allows ({restarts}) and ends; submit the round again to \
+            "the job {id} was requeued as often as `requeues` allows ({own_requeues}) and ends; submit the round again to \
              continue it"
         )),
     }
@@ -107,9 +113,8 @@ fn cancel_waiting_judges(store: &Store, name: &SubmissionName, job: &str) {
 mod tests {
     use super::*;
 
-    fn decision(code: u8, continues: bool, restarts: u32, requeues: Option<u32>) -> Decision {
-        let job = BatchJob { system: "slurm".into(), id: "4711_3".into(), node: None, restarts };
-        decide(&job, JobOutcome { code, message: "", continues }, requeues)
+    fn decision(code: u8, continues: bool, own_requeues: u32, limit: Option<u32>) -> Decision {
+        decide("4711_3", JobOutcome { code, message: "", continues }, own_requeues, limit)
     }
 
     #[test]
@@ -118,7 +123,7 @@ mod tests {
             assert_eq!(decision(code, false, 0, Some(20)), Decision::End, "{code}");
         }
         let Decision::Requeue(message) = decision(75, true, 2, Some(20)) else { panic!("it must be requeued") };
-        assert_eq!(message, "the job 4711_3 goes back into the queue, time 3 of 20");
+        assert_eq!(message, "the job 4711_3 is requeued (3 of 20)");
         assert!(matches!(decision(75, true, 19, Some(20)), Decision::Requeue(_)));
         assert!(matches!(decision(75, true, 20, Some(20)), Decision::LimitReached(_)));
         assert!(matches!(decision(75, true, 0, Some(0)), Decision::LimitReached(_)));

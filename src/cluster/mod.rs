@@ -13,6 +13,7 @@ mod queue;
 mod quote;
 mod reasons;
 mod refusals;
+mod sbatch_options;
 mod script;
 mod slurm;
 mod submission;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::sbatch_options::reserved_option;
 use super::time_limit::TimeLimit;
 use crate::evolution::pipeline::section::section;
 use crate::evolution::pipeline::{PipelineError, PipelineSource};
@@ -54,12 +55,12 @@ section! {
         pub constraint: String = String::new(),
         /// Nodes that are not used.
         pub exclude: Vec<String> = Vec::new(),
-        /// Time limit of a job, after which it goes back into the queue: 8:00:00, 90 (minutes),
+        /// Time limit of a job, after which it is requeued: 8:00:00, 90 (minutes),
         /// 1-12:00:00.
         pub time: String = "8:00:00".to_owned(),
         /// Time before the limit at which a worker takes no more work, in seconds.
         pub warn_before_limit: u64 = 300,
-        /// How often a job may go back into the queue.
+        /// How often a job may be requeued at its time limit.
         pub requeues: u32 = 20,
         /// The program that nodes run; without one, the program that submits.
         pub program: PathBuf = PathBuf::new(),
@@ -204,8 +205,8 @@ impl ClusterProfile {
         if self.extra.iter().any(|flag| !flag.starts_with('-')) {
             return invalid("extra", "each string is an option that begins with `-`, such as \"--mail-type=FAIL\"");
         }
-        if let Some(flag) = self.extra.iter().find_map(|flag| reserved_flag(flag)) {
-            return Some(("extra", format!("{flag} is set by visplay itself")));
+        if let Some(problem) = reserved_option(&self.extra) {
+            return Some(("extra", problem));
         }
         self.judge.first_invalid_value()
     }
@@ -238,17 +239,6 @@ fn memory_problem(text: &str) -> Option<&'static str> {
     let number = text.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(text);
     let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     (!text.is_empty() && !is_number).then_some("it must be a whole number with K, M, G or T, such as 120G")
-}
-
-/// Returns the option of sbatch, if a flag sets one on which the jobs of a round rely.
-pub(super) fn reserved_flag(flag: &str) -> Option<&'static str> {
-    const RESERVED: [&str; 8] =
-        ["--array", "--wrap", "--parsable", "--test-only", "--job-name", "--no-requeue", "--wait", "--signal"];
-    const SHORT: [(&str, &str); 3] = [("-a", "--array"), ("-J", "--job-name"), ("-W", "--wait")];
-    let name = flag.split(['=', ' ']).next().unwrap_or_default();
-    let long = RESERVED.into_iter().find(|reserved| name == *reserved);
-    let short = SHORT.iter().find(|(short, _)| flag.starts_with(short)).map(|(_, long)| *long);
-    long.or(short)
 }
 
 #[cfg(test)]
@@ -301,6 +291,10 @@ mod tests {
             ("gpus = \"none\"\ngpu_type = \"h100\"", "c.toml:3: `cluster.gpu_type`: no GPU is requested"),
             ("extra = [\"mail\"]", "c.toml:2: `cluster.extra`: each string is an option"),
             ("extra = [\"--array=0-3\"]", "c.toml:2: `cluster.extra`: --array is set by visplay itself"),
+            (
+                "extra = [\"--mail-type=FAIL --time=5\"]",
+                "c.toml:2: `cluster.extra`: --time is set by visplay itself; use",
+            ),
             ("judge.idle = \"soon\"", "c.toml:2: `cluster.judge.idle`: it must be a time such as"),
             ("judge.array_limit = 0", "c.toml:2: `cluster.judge.array_limit`: it must be at least 1"),
         ] {
@@ -320,15 +314,5 @@ mod tests {
         let missing = folder.path().join("other.toml");
         let e = ClusterProfile::find(Some(&missing), &pipeline).expect_err("no such file").to_string();
         assert!(e.contains("other.toml: cannot be read"), "{e}");
-    }
-
-    #[test]
-    fn flags_that_jobs_rely_on_are_reserved() {
-        for flag in ["--array=0-3", "-a0", "-a 0", "--no-requeue", "-Jx", "--wrap=ls", "--signal=USR2"] {
-            assert!(reserved_flag(flag).is_some(), "{flag}");
-        }
-        for flag in ["--mail-type=FAIL", "--account=x", "-Ax", "--comment=x", "--arrays"] {
-            assert_eq!(reserved_flag(flag), None, "{flag}");
-        }
     }
 }

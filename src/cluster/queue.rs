@@ -36,9 +36,9 @@ pub struct JobState {
     pub waits_for_ever: bool,
     /// Whether the job has ended and will not come back.
     pub is_over: bool,
-    /// How often it was requeued.
+    /// How often it requeued itself at its time limit.
     pub requeues: u32,
-    /// How often it may be requeued.
+    /// How often it may do so.
     pub requeue_limit: u32,
     /// Its nodes; empty before it starts.
     pub nodes: String,
@@ -63,7 +63,7 @@ pub struct JobStates {
 pub fn jobs(store: &Store, evolution: Option<&str>) -> Result<JobStates> {
     let mut all = submissions(store, evolution)?;
     let recent = all.split_off(all.len().saturating_sub(RECENT));
-    let (queue, note) = match ask(&recent) {
+    let (queue, mut note) = match ask(&recent) {
         Ok(queue) => (Some(queue), None),
         Err(e @ ClusterError::NoCommand { .. }) => {
             (None, Some(format!("{e}, so that states of jobs are unknown; run the command where Slurm is installed")))
@@ -72,21 +72,37 @@ pub fn jobs(store: &Store, evolution: Option<&str>) -> Result<JobStates> {
     };
     let mut states = Vec::new();
     for (i, submission) in recent.iter().enumerate() {
-        let is_newest = i + 1 == recent.len();
-        let of_submission = submission.jobs.iter().flat_map(|job| states_of(submission, job, queue.as_ref()));
+        let is_newest = recent[i + 1..].iter().all(|one| one.name.evolution != submission.name.evolution);
+        // Another cluster's jobs cannot be asked about here.
+        let is_elsewhere = queue.as_ref().is_some_and(|queue| submission.may_run_elsewhere(&queue.cluster));
+        if is_elsewhere && note.is_none() {
+            let cluster = &submission.record.cluster;
+            note = Some(format!("states of jobs are unknown here; run the command on the cluster {cluster}"));
+        }
+        let queue = queue.as_ref().filter(|_| !is_elsewhere);
+        let of_submission = submission.jobs.iter().flat_map(|job| states_of(submission, job, queue));
         states.extend(of_submission.filter(|state| is_newest || (queue.is_some() && !state.is_over)));
     }
     Ok(JobStates { jobs: states, note })
 }
 
-/// The jobs that Slurm knows, by the id of the job or array.
-type Queue = BTreeMap<String, Vec<QueuedJob>>;
+/// The jobs that Slurm knows.
+#[derive(Default)]
+struct Queue {
+    /// The cluster's name.
+    cluster: String,
+    /// The jobs, by the id of the job or array.
+    jobs: BTreeMap<String, Vec<QueuedJob>>,
+}
 
 fn ask(submissions: &[StoredSubmission]) -> Result<Queue> {
     let ids: Vec<&str> = submissions.iter().flat_map(|one| &one.jobs).map(|job| job.id.as_str()).collect();
-    let mut queue = Queue::new();
-    for job in slurm::jobs_with_ids(&ids)? {
-        queue.entry(job.base_id().to_owned()).or_default().push(job);
+    let mut queue = Queue::default();
+    for job in slurm::jobs_with_ids(&ids, slurm::GLANCE)? {
+        queue.jobs.entry(job.base_id().to_owned()).or_default().push(job);
+    }
+    if submissions.iter().any(|one| !one.record.cluster.is_empty()) {
+        queue.cluster = slurm::cluster_name(slurm::GLANCE)?;
     }
     Ok(queue)
 }
@@ -94,10 +110,11 @@ fn ask(submissions: &[StoredSubmission]) -> Result<Queue> {
 /// Returns the states of a job: one for each task of an array that has started, and one for the
 /// others.
 fn states_of(submission: &StoredSubmission, job: &SubmittedJob, queue: Option<&Queue>) -> Vec<JobState> {
-    let queued = queue.and_then(|queue| queue.get(&job.id)).map(Vec::as_slice).unwrap_or_default();
-    match queued {
+    let queued = queue.and_then(|queue| queue.jobs.get(&job.id)).map(Vec::as_slice).unwrap_or_default();
+    let own: Vec<&QueuedJob> = queued.iter().filter(|one| submission.owns(one)).collect();
+    match own.as_slice() {
         [] => vec![forgotten(submission, job, queue.is_some())],
-        queued => queued.iter().map(|one| queued_state(submission, job, one)).collect(),
+        own => own.iter().map(|one| queued_state(submission, job, one)).collect(),
     }
 }
 
@@ -123,7 +140,7 @@ fn queued_state(submission: &StoredSubmission, job: &SubmittedJob, queued: &Queu
         reason,
         waits_for_ever: state == "PENDING" && waits_for_ever(&queued.reason),
         is_over,
-        requeues: queued.restarts,
+        requeues: end.map_or(0, |end| end.requeues),
         requeue_limit: submission.record.requeues,
         nodes: queued.nodes.clone(),
         log: log_of(submission, job, &queued.id),
@@ -135,7 +152,7 @@ fn forgotten(submission: &StoredSubmission, job: &SubmittedJob, was_asked: bool)
     let own = |id: &str| id.split('_').next() == Some(job.id.as_str());
     let last = submission.ends.values().filter(|end| own(&end.job)).max_by_key(|end| end.ended_ms);
     let words = match last {
-        Some(end) if end.is_requeued && !was_asked => "went back into the queue".to_owned(),
+        Some(end) if end.is_requeued && !was_asked => "requeued".to_owned(),
         Some(end) => format!("ended with exit code {}", end.code),
         None if was_asked => "ended; Slurm has forgotten it".to_owned(),
         None => "submitted".to_owned(),
@@ -150,7 +167,7 @@ fn forgotten(submission: &StoredSubmission, job: &SubmittedJob, was_asked: bool)
         reason: last.map(|end| end.message.clone()).filter(|message| !message.is_empty()),
         waits_for_ever: false,
         is_over: was_asked || last.is_some_and(|end| !end.is_requeued && job.is_driver()),
-        requeues: last.map_or(0, |end| end.restarts),
+        requeues: last.map_or(0, |end| end.requeues),
         requeue_limit: submission.record.requeues,
         nodes: String::new(),
         log: log_of(submission, job, &job.id),
@@ -185,6 +202,7 @@ mod tests {
                 submitter: Process::current(),
                 token: "0123abcd".into(),
                 requeues: 20,
+                cluster: String::new(),
                 logs: "/logs".into(),
             },
             jobs: vec![
@@ -192,6 +210,8 @@ mod tests {
                 SubmittedJob { id: "8".into(), kind: JobKind::Judge(array) },
             ],
             ends: ends.into_iter().map(|end| (end.job.clone(), end)).collect(),
+            scripts: 2,
+            is_cancelled: false,
         }
     }
 
@@ -202,13 +222,19 @@ mod tests {
             reason: reason.into(),
             start: "2026-11-30T08:31:05".into(),
             restarts,
-            nodes: String::new(),
-            comment: String::new(),
+            name: "visplay-nano-r3-job".into(),
+            ..QueuedJob::default()
         }
     }
 
+    fn queue<const N: usize>(jobs: [(String, Vec<QueuedJob>); N]) -> Queue {
+        Queue { cluster: String::new(), jobs: jobs.into() }
+    }
+
     fn end(job: &str, code: u8, message: &str, is_requeued: bool) -> JobEnd {
-        JobEnd { job: job.into(), node: None, code, message: message.into(), restarts: 2, is_requeued, ended_ms: 1 }
+        let requeues = if is_requeued { 3 } else { 2 };
+        let (job, message) = (job.into(), message.into());
+        JobEnd { job, node: None, code, message, restarts: 9, requeues, is_requeued, ended_ms: 1 }
     }
 
     fn shown(submission: &StoredSubmission, queue: Option<&Queue>) -> Vec<String> {
@@ -231,8 +257,8 @@ mod tests {
     #[test]
     fn queued_jobs_are_told_in_words() {
         let submission = submission(vec![end("7", 75, "the time limit is near", true)]);
-        let queue = Queue::from([
-            ("7".into(), vec![queued("7", "PENDING", "BeginTime", 3)]),
+        let queue = queue([
+            ("7".into(), vec![queued("7", "PENDING", "BeginTime", 8)]),
             ("8".into(), vec![queued("8_0", "RUNNING", "None", 0), queued("8_[1-3]", "PENDING", "Resources", 0)]),
         ]);
         assert_eq!(
@@ -248,11 +274,11 @@ mod tests {
     #[test]
     fn ended_jobs_say_how_they_ended() {
         let of_gate = submission(vec![end("7", 3, "round 3 was stopped by a gate", false)]);
-        let queue = Queue::from([("7".into(), vec![queued("7", "FAILED", "NonZeroExitCode", 0)])]);
+        let queue = queue([("7".into(), vec![queued("7", "FAILED", "NonZeroExitCode", 0)])]);
         assert_eq!(
             shown(&of_gate, Some(&queue)),
             [
-                "7 driver failed: round 3 was stopped by a gate [0 of 20] /logs/visplay-nano-r3-driver-7.log",
+                "7 driver failed: round 3 was stopped by a gate [2 of 20] /logs/visplay-nano-r3-driver-7.log",
                 "8 judge ended; Slurm has forgotten it [0 of 20] /logs/visplay-nano-r3-judge-8_*.log",
             ]
         );
@@ -261,6 +287,13 @@ mod tests {
             "7 driver ended with exit code 3: round 3 was stopped by a gate [2 of 20] /logs/visplay-nano-r3-driver-7.log"
         );
         assert!(shown(&submission(vec![]), None)[0].starts_with("7 driver submitted ["));
+    }
+
+    #[test]
+    fn a_job_of_somebody_else_with_the_same_id_is_not_shown() {
+        let stranger = QueuedJob { name: "backup".into(), ..queued("7", "RUNNING", "None", 0) };
+        let queue = queue([("7".into(), vec![stranger])]);
+        assert!(shown(&submission(vec![]), Some(&queue))[0].starts_with("7 driver ended; Slurm has forgotten it"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::profile::{ClusterProfile, GpuRequest};
 use super::quote::{for_bash, for_bash_with_variable, for_log_name, for_sbatch};
 use super::time_limit::TimeLimit;
+use crate::batch_job::JOB_END_VARIABLE;
 
 /// Environment variable that names the submission of a job: `nano/round-0003/submit-000001`.
 pub const SUBMISSION_VARIABLE: &str = "VISPLAY_SUBMISSION";
@@ -86,6 +87,7 @@ pub fn write_script(settings: &ScriptSettings<'_>, kind: &JobKind) -> String {
         let _ = writeln!(script, "#SBATCH {option}");
     }
     script.push_str("set -e\n");
+    let _ = writeln!(script, "export {JOB_END_VARIABLE}=$(( $(date +%s) + {} ))", settings.time.seconds());
     // Steps that a program starts with srun would get no environment after --export=NONE.
     script.push_str("unset SLURM_EXPORT_ENV\n");
     let _ = writeln!(script, "export {SUBMISSION_VARIABLE}={}", for_bash(settings.submission));
@@ -110,10 +112,10 @@ fn command(settings: &ScriptSettings<'_>, kind: &JobKind) -> String {
     }
     add("--evolution", for_bash(settings.evolution));
     add("--store", for_bash(settings.store));
+    // Slurm's signal may fail to arrive; the program's own clock does not.
+    add("--until", time.until(profile.warn_before_limit));
     if let JobKind::Judge(_) = kind {
         add("--idle", for_bash(&profile.judge.idle));
-        // Slurm's signal may fail to arrive; the worker's own clock does not.
-        add("--until", time.until(profile.warn_before_limit));
         if !profile.cache.is_empty() {
             add("--cache", for_bash_with_variable(&profile.cache));
             add("--cache-bytes", profile.cache_bytes.to_string());
@@ -241,8 +243,8 @@ mod tests {
 
     #[test]
     fn flags_of_the_command_line_keep_their_values() {
-        let flags = ["--mail-type", "FAIL", "--comment=a b", "-A", "lab", "--exclusive"].map(str::to_owned);
-        assert_eq!(joined_flags(&flags), ["--mail-type FAIL", "--comment=\"a b\"", "-A lab", "--exclusive"]);
+        let flags = ["--mail-type", "FAIL", "--wckey=a b", "-A", "lab", "--exclusive"].map(str::to_owned);
+        assert_eq!(joined_flags(&flags), ["--mail-type FAIL", "--wckey=\"a b\"", "-A lab", "--exclusive"]);
     }
 
     fn script(profile: &ClusterProfile, kind: &JobKind) -> String {
@@ -272,7 +274,7 @@ mod tests {
         };
         let folder = tempfile::tempdir().expect("a temporary folder");
         let program = folder.path().join("it's a program");
-        std::fs::write(&program, "#!/bin/bash\necho \"$PPID $ANSWER $VISPLAY_SUBMISSION\"\nprintf '%s\\n' \"$@\"\n")
+        std::fs::write(&program, "#!/bin/bash\necho \"$PPID $ANSWER $VISPLAY_SUBMISSION\"\necho $((VISPLAY_JOB_END - $(date +%s)))\nprintf '%s\\n' \"$@\"\n")
             .expect("a program");
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&program, mode).expect("permissions");
@@ -285,6 +287,8 @@ mod tests {
         // `exec`: the parent of the program is the test, not bash.
         let expected = format!("{} 4 2 nano/round-0003/submit-000001", std::process::id());
         assert_eq!(lines.next(), Some(expected.as_str()), "{}", String::from_utf8_lossy(&bash.stderr));
+        let left: u64 = lines.next().and_then(|line| line.parse().ok()).expect("the time left");
+        assert!((28_700..=28_800).contains(&left), "{left}");
         let expected = [
             "work",
             "--role",
@@ -293,10 +297,10 @@ mod tests {
             "nano",
             "--store",
             "/data/the store",
-            "--idle",
-            "10m",
             "--until",
             "7:55:00",
+            "--idle",
+            "10m",
             "--cache",
             "/x y/cache",
             "--cache-bytes",
@@ -326,7 +330,7 @@ mod tests {
             ..base.clone()
         };
         let extra = ClusterProfile {
-            extra: vec!["--mail-type=FAIL".into(), "--comment=\"a word\"".into()],
+            extra: vec!["--mail-type=FAIL".into(), "--wckey=\"a word\"".into()],
             setup: vec!["module load cuda/13.0".into(), "ulimit -c 0".into()],
             exclude: vec!["n17".into(), "n[20-23]".into()],
             qos: "long".into(),

@@ -7,12 +7,14 @@ use super::refusals::{is_outage, key_of_refusal};
 use super::timed_command::{self, CommandOutput};
 
 /// Time that a question to the controller may take.
-const QUESTION: Duration = Duration::from_secs(20);
+pub const QUESTION: Duration = Duration::from_secs(20);
+/// Time that a question may take whose answer somebody only looks at.
+pub const GLANCE: Duration = Duration::from_secs(3);
 /// Time that a submission or a cancellation may take. A busy controller takes its time.
 const REQUEST: Duration = Duration::from_secs(60);
 
 /// A job, or the tasks of an array that have not started, as `squeue` lists them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct QueuedJob {
     /// Id, for tasks of an array with their numbers: `4711`, `4711_3`, `4711_[4-7%2]`.
     pub id: String,
@@ -26,6 +28,8 @@ pub struct QueuedJob {
     pub restarts: u32,
     /// Its nodes.
     pub nodes: String,
+    /// Its name.
+    pub name: String,
     /// Its comment.
     pub comment: String,
 }
@@ -34,6 +38,16 @@ impl QueuedJob {
     /// Returns the id of the job or array: `4711` of `4711_3`.
     pub fn base_id(&self) -> &str {
         self.id.split('_').next().unwrap_or_default()
+    }
+
+    /// Returns the number of an array's tasks that this is: 1 for `4711_3`, 5 for `4711_[0,4-7%2]`.
+    pub fn tasks(&self) -> u32 {
+        let listed = self.id.split_once('[').map(|(_, list)| list.split(['%', ']']).next().unwrap_or_default());
+        let count = |part: &str| match part.split_once('-') {
+            Some((first, last)) => Some(last.parse::<u32>().ok()?.checked_sub(first.parse().ok()?)? + 1),
+            None => Some(1),
+        };
+        listed.map_or(1, |list| list.split(',').filter_map(count).sum())
     }
 }
 
@@ -78,17 +92,18 @@ fn sbatch(arguments: &[&str], script: &str) -> Result<CommandOutput> {
 }
 
 /// Columns of [`QueuedJob`], each with a width and a separator; squeue cuts values at the width.
-const COLUMNS: &str = "JobArrayID:100|,State:32|,Reason:200|,StartTime:32|,RestartCnt:8|,NodeList:200|,Comment:300|";
+const COLUMNS: &str =
+    "JobArrayID:100|,State:32|,Reason:200|,StartTime:32|,RestartCnt:8|,NodeList:200|,Name:300|,Comment:300|";
 
 /// Returns those of these jobs that Slurm still knows; it forgets jobs some minutes after their
 /// end.
 ///
 /// # Errors
 /// The controller does not answer.
-pub fn jobs_with_ids(ids: &[&str]) -> Result<Vec<QueuedJob>> {
+pub fn jobs_with_ids(ids: &[&str], timeout: Duration) -> Result<Vec<QueuedJob>> {
     match ids {
         [] => Ok(Vec::new()),
-        ids => squeue(&format!("--jobs={}", ids.join(","))),
+        ids => squeue(&format!("--jobs={}", ids.join(",")), timeout),
     }
 }
 
@@ -98,13 +113,13 @@ pub fn jobs_with_ids(ids: &[&str]) -> Result<Vec<QueuedJob>> {
 /// The controller does not answer.
 pub fn jobs_with_token(token: &str) -> Result<Vec<QueuedJob>> {
     let user = rustix::process::getuid().as_raw().to_string();
-    let jobs = squeue(&format!("--user={user}"))?;
+    let jobs = squeue(&format!("--user={user}"), QUESTION)?;
     Ok(jobs.into_iter().filter(|job| job.comment.ends_with(&format!(":{token}"))).collect())
 }
 
-fn squeue(filter: &str) -> Result<Vec<QueuedJob>> {
+fn squeue(filter: &str, timeout: Duration) -> Result<Vec<QueuedJob>> {
     let arguments = ["--noheader", "--states=all", filter, "-O", COLUMNS];
-    let output = timed_command::run("squeue", &arguments, "", QUESTION)?;
+    let output = timed_command::run("squeue", &arguments, "", timeout)?;
     let message = message_of(&output);
     if output.success {
         return Ok(output.stdout.lines().filter_map(parse_job).collect());
@@ -118,7 +133,7 @@ fn squeue(filter: &str) -> Result<Vec<QueuedJob>> {
 
 fn parse_job(line: &str) -> Option<QueuedJob> {
     let fields: Vec<&str> = line.split('|').map(str::trim).collect();
-    let [id, state, reason, start, restarts, nodes, comment, ..] = fields.as_slice() else { return None };
+    let [id, state, reason, start, restarts, nodes, name, comment, ..] = fields.as_slice() else { return None };
     Some(QueuedJob {
         id: (*id).to_owned(),
         state: (*state).to_owned(),
@@ -126,6 +141,7 @@ fn parse_job(line: &str) -> Option<QueuedJob> {
         start: (*start).to_owned(),
         restarts: restarts.parse().unwrap_or(0),
         nodes: (*nodes).to_owned(),
+        name: (*name).to_owned(),
         comment: (*comment).to_owned(),
     })
 }
@@ -154,7 +170,7 @@ pub fn cancel_pending(ids: &[&str]) -> Result<()> {
     succeeded("scancel", &output)
 }
 
-/// Puts a running job back into the queue, which ends its processes.
+/// Requeues a running job, which ends its processes.
 ///
 /// # Errors
 /// The controller refuses, or does not answer.
@@ -168,12 +184,32 @@ pub fn requeue(id: &str) -> Result<()> {
 /// # Errors
 /// The controller does not answer.
 pub fn max_array_size() -> Result<u32> {
-    let output = timed_command::run("scontrol", &["show", "config"], "", QUESTION)?;
-    succeeded("scontrol show config", &output)?;
-    let value = output.stdout.lines().find_map(|line| line.strip_prefix("MaxArraySize")?.split('=').nth(1));
-    value.and_then(|value| value.trim().parse().ok()).ok_or_else(|| ClusterError::Failed {
+    let size = configured("MaxArraySize", QUESTION)?;
+    size.parse().map_err(|_| ClusterError::Failed {
         command: "scontrol show config".to_owned(),
-        message: "it shows no MaxArraySize".to_owned(),
+        message: format!("MaxArraySize is `{size}`"),
+    })
+}
+
+/// Returns the cluster's name.
+///
+/// # Errors
+/// The controller does not answer.
+pub fn cluster_name(timeout: Duration) -> Result<String> {
+    configured("ClusterName", timeout)
+}
+
+/// Returns a value of the cluster's configuration.
+fn configured(key: &str, timeout: Duration) -> Result<String> {
+    let output = timed_command::run("scontrol", &["show", "config"], "", timeout)?;
+    succeeded("scontrol show config", &output)?;
+    let value = |line: &str| {
+        let (name, value) = line.split_once('=')?;
+        (name.trim() == key).then(|| value.trim().to_owned())
+    };
+    output.stdout.lines().find_map(value).ok_or_else(|| ClusterError::Failed {
+        command: "scontrol show config".to_owned(),
+        message: format!("it shows no {key}"),
     })
 }
 
@@ -213,13 +249,20 @@ mod tests {
 
     #[test]
     fn a_line_of_squeue_is_read() {
-        let line =
-            "4711_[1-3%2]   |PENDING   |ReqNodeNotAvail, UnavailableNodes:n1  |N/A  |2  |     |visplay:E:r3:0a  |";
+        let line = "4711_[1-3%2]   |PENDING   |ReqNodeNotAvail, UnavailableNodes:n1  |N/A  |2  |     |visplay-E-r3-judge  |visplay:E:r3:0a  |";
         let job = parse_job(line).expect("a job");
         assert_eq!((job.id.as_str(), job.base_id(), job.state.as_str()), ("4711_[1-3%2]", "4711", "PENDING"));
         assert_eq!((job.restarts, job.nodes.as_str(), job.comment.as_str()), (2, "", "visplay:E:r3:0a"));
+        assert_eq!((job.name.as_str(), job.tasks()), ("visplay-E-r3-judge", 3));
         assert_eq!(job.reason, "ReqNodeNotAvail, UnavailableNodes:n1");
         assert_eq!(parse_job("slurm is busy"), None);
+    }
+
+    #[test]
+    fn tasks_of_an_array_are_counted() {
+        for (id, tasks) in [("7", 1), ("7_3", 1), ("7_[4-7%2]", 4), ("7_[0,2,5-6]", 4), ("7_[3]", 1)] {
+            assert_eq!(QueuedJob { id: id.into(), ..QueuedJob::default() }.tasks(), tasks, "{id}");
+        }
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //!
 //! A submission has a folder `jobs/<evolution>/round-NNNN/submit-NNNNNN/`: the copy of the pipeline
 //! file, the scripts, `submission.json` (create-only, written before the first job is submitted),
-//! `jobs.json` (the ids of its jobs) and `ended-<job>.json` for each job that has ended or went
-//! back into the queue.
+//! `jobs.json` (the ids of its jobs), `ended-<job>.json` for each job that has ended or was
+//! requeued, and `cancelled.json` (create-only) once somebody cancelled it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Result;
 use super::script::JobKind;
+use super::slurm::QueuedJob;
 use crate::canonical::to_canonical;
 use crate::ids::Digest;
 use crate::store::{Process, Store, StoreError, now_ms};
@@ -22,6 +23,7 @@ pub const PIPELINE_FILE: &str = "pipeline.toml";
 const UNUSABLE_NODE: u8 = 6;
 const RECORD: &str = "submission.json";
 const JOBS: &str = "jobs.json";
+const CANCELLATION: &str = "cancelled.json";
 
 /// Address of a submission, from which the names of its files follow.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,8 +66,11 @@ pub struct Submission {
     pub submitter: Process,
     /// Word in the comments of its jobs.
     pub token: String,
-    /// How often each of its jobs may go back into the queue.
+    /// How often each of its jobs may be requeued at its time limit.
     pub requeues: u32,
+    /// Name of the cluster that it was submitted to; empty if it is not known.
+    #[serde(default)]
+    pub cluster: String,
     /// The folder of its logs.
     pub logs: String,
 }
@@ -100,7 +105,10 @@ pub struct JobEnd {
     pub message: String,
     /// How often the job had been requeued.
     pub restarts: u32,
-    /// Whether the job goes back into the queue.
+    /// How often the job requeued itself at its time limit, with this end.
+    #[serde(default)]
+    pub requeues: u32,
+    /// Whether the job was requeued.
     pub is_requeued: bool,
     /// When it ended, in milliseconds since 1970.
     pub ended_ms: u64,
@@ -117,6 +125,10 @@ pub struct StoredSubmission {
     pub jobs: Vec<SubmittedJob>,
     /// Ends of its jobs, by job.
     pub ends: BTreeMap<String, JobEnd>,
+    /// Number of its scripts, one for each job.
+    pub scripts: usize,
+    /// Whether somebody cancelled it.
+    pub is_cancelled: bool,
 }
 
 impl StoredSubmission {
@@ -124,37 +136,96 @@ impl StoredSubmission {
     pub fn driver(&self) -> Option<&SubmittedJob> {
         self.jobs.iter().find(|job| job.is_driver())
     }
+
+    /// Returns whether a job of the queue is one of this submission: another job may have its id
+    /// after the cluster was set up anew, or on another cluster.
+    pub fn owns(&self, job: &QueuedJob) -> bool {
+        let SubmissionName { evolution, round, .. } = &self.name;
+        match job.comment.starts_with("visplay:") {
+            true => job.comment.ends_with(&format!(":{}", self.record.token)),
+            // Some clusters replace comments.
+            false => job.name.starts_with(&format!("visplay-{evolution}-r{round}-")),
+        }
+    }
+
+    /// Returns whether a job of the queue is recorded as one of this submission, and is it.
+    pub fn has_job(&self, job: &QueuedJob) -> bool {
+        self.jobs.iter().any(|one| one.id == job.base_id()) && self.owns(job)
+    }
+
+    /// Returns whether it was submitted to another cluster than this one, and may have jobs there.
+    pub fn may_run_elsewhere(&self, cluster: &str) -> bool {
+        let has_ended = self.driver().and_then(|job| self.ends.get(&job.id)).is_some_and(|end| !end.is_requeued);
+        let is_elsewhere = !self.record.cluster.is_empty() && self.record.cluster != cluster;
+        is_elsewhere && !self.is_cancelled && !has_ended && !self.jobs.is_empty()
+    }
 }
 
-/// Reads the submissions of an evolution, or of all of them, oldest first.
+/// Reads the submissions of an evolution, or of all of them: those of an evolution by round and
+/// number, and the evolution that was submitted last comes last.
 ///
 /// # Errors
 /// The store cannot be read, or a record is damaged.
 pub fn submissions(store: &Store, evolution: Option<&str>) -> Result<Vec<StoredSubmission>> {
-    let mut ends: BTreeMap<SubmissionName, Vec<String>> = BTreeMap::new();
+    let mut files: BTreeMap<SubmissionName, Vec<String>> = BTreeMap::new();
     for entry in store.job_files(evolution.unwrap_or_default())? {
         let Some(name) = entry.name.strip_prefix("jobs/") else { continue };
         if let (Some(submission), Some((_, file))) = (SubmissionName::parse(name), name.rsplit_once('/')) {
-            let files = ends.entry(submission).or_default();
-            if file.starts_with("ended-") {
-                files.push(name.to_owned());
-            }
+            files.entry(submission).or_default().push(file.to_owned());
         }
     }
     let mut all = Vec::new();
-    for (name, end_files) in ends {
+    for (name, files) in files {
         let Some(record) = read(store, &name.file(RECORD))? else { continue };
         let jobs = read(store, &name.file(JOBS))?.unwrap_or_default();
         let mut ends = BTreeMap::new();
-        for file in end_files {
-            if let Some(end) = read::<JobEnd>(store, &file)? {
+        for file in files.iter().filter(|file| file.starts_with("ended-")) {
+            if let Some(end) = read::<JobEnd>(store, &name.file(file))? {
                 ends.insert(end.job.clone(), end);
             }
         }
-        all.push(StoredSubmission { name, record, jobs, ends });
+        let scripts = files.iter().filter(|file| file.ends_with(".sbatch")).count();
+        let is_cancelled = files.iter().any(|file| file == CANCELLATION);
+        all.push(StoredSubmission { name, record, jobs, ends, scripts, is_cancelled });
     }
-    all.sort_by_key(|submission| (submission.record.submitted_ms, submission.name.clone()));
+    // Clocks of machines may differ, numbers do not.
+    let mut last: BTreeMap<String, u64> = BTreeMap::new();
+    for one in &all {
+        let time = last.entry(one.name.evolution.clone()).or_default();
+        *time = one.record.submitted_ms.max(*time);
+    }
+    all.sort_by_key(|one| (last.get(&one.name.evolution).copied(), one.name.clone()));
     Ok(all)
+}
+
+/// Returns whether a submission was cancelled.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn is_cancelled(store: &Store, name: &SubmissionName) -> Result<bool> {
+    Ok(store.read_job_file(&name.file(CANCELLATION))?.is_some())
+}
+
+/// Notes that a submission was cancelled, so that none of its jobs requeues itself.
+///
+/// # Errors
+/// The store cannot be written to.
+pub fn write_cancellation(store: &Store, name: &SubmissionName) -> Result<()> {
+    let note = encode(&serde_json::json!({"cancelled_ms": now_ms()}))?;
+    store.put_job_file(&name.file(CANCELLATION), &note, true)?;
+    Ok(())
+}
+
+/// Reads the last end of a job; `None` if it has not ended yet.
+///
+/// # Errors
+/// The store cannot be read.
+pub fn last_end(store: &Store, name: &SubmissionName, job: &str) -> Result<Option<JobEnd>> {
+    Ok(read(store, &end_file(name, job))?)
+}
+
+fn end_file(name: &SubmissionName, job: &str) -> String {
+    name.file(&format!("ended-{job}.json"))
 }
 
 /// Returns the nodes on which a job of the store found its device unusable (exit code 6) within the
@@ -193,7 +264,7 @@ pub fn write_jobs(store: &Store, name: &SubmissionName, jobs: &[SubmittedJob]) -
 /// # Errors
 /// The store cannot be written to.
 pub fn write_end(store: &Store, name: &SubmissionName, end: &JobEnd) -> Result<()> {
-    store.put_job_file(&name.file(&format!("ended-{}.json", end.job)), &encode(end)?, false)?;
+    store.put_job_file(&end_file(name, &end.job), &encode(end)?, false)?;
     Ok(())
 }
 
@@ -227,6 +298,7 @@ mod tests {
             submitter: Process::current(),
             token: "0123abcd".into(),
             requeues: 20,
+            cluster: "lab".into(),
             logs: "/logs".into(),
         }
     }
@@ -253,10 +325,18 @@ mod tests {
             code: 75,
             message: "drained".into(),
             restarts: 1,
+            requeues: 1,
             is_requeued: true,
             ended_ms: 5,
         };
         write_end(&store, &name(3, 1), &end).expect("written");
+        assert_eq!(last_end(&store, &name(3, 1), "8_2").expect("readable"), Some(end.clone()));
+        assert_eq!(last_end(&store, &name(3, 1), "8_3").expect("readable"), None);
+        for _ in 0..2 {
+            write_cancellation(&store, &name(4, 1)).expect("written");
+        }
+        let cancelled = |round| is_cancelled(&store, &name(round, 1)).expect("readable");
+        assert!(cancelled(4) && !cancelled(3));
         let node = |job: &str, node: &str, ended_ms| JobEnd {
             job: job.into(),
             node: Some(node.into()),
@@ -269,8 +349,22 @@ mod tests {
         }
         assert_eq!(unusable_nodes(&store).expect("readable"), ["n7"]);
         let all = submissions(&store, Some("nano")).expect("readable");
-        assert_eq!(all.iter().map(|one| one.name.clone()).collect::<Vec<_>>(), [name(4, 1), name(3, 1)]);
-        assert_eq!((all[1].driver(), all[1].jobs.len(), &all[1].ends["8_2"]), (Some(&jobs[0]), 2, &end));
+        assert_eq!(all.iter().map(|one| one.name.clone()).collect::<Vec<_>>(), [name(3, 1), name(4, 1)]);
+        assert_eq!((all[0].driver(), all[0].jobs.len(), &all[0].ends["8_2"]), (Some(&jobs[0]), 2, &end));
+        assert!(all[1].is_cancelled && !all[0].is_cancelled);
+        assert!(all[0].may_run_elsewhere("other") && !all[0].may_run_elsewhere("lab"));
+        assert!(!all[1].may_run_elsewhere("other"), "it was cancelled");
+        let queued = |comment: &str, name: &str| QueuedJob {
+            id: "8_3".into(),
+            comment: comment.into(),
+            name: name.into(),
+            ..QueuedJob::default()
+        };
+        assert!(all[0].has_job(&queued("visplay:nano:r3:0123abcd", "x")));
+        assert!(!all[0].has_job(&queued("visplay:nano:r3:ffffffff", "visplay-nano-r3-judge")));
+        assert!(all[0].has_job(&queued("site", "visplay-nano-r3-judge")));
+        assert!(!all[0].has_job(&queued("(null)", "backup")));
+        assert!(!all[1].has_job(&queued("visplay:nano:r3:0123abcd", "x")), "it has no such job");
         assert!(submissions(&store, Some("other")).expect("readable").is_empty());
         assert_eq!(submissions(&store, None).expect("readable").len(), 2);
         let report = store.verify(crate::store::VerifyDepth::Full, false).expect("no error");

@@ -1,5 +1,6 @@
 //! Submitting a round: the plan of its jobs, the checks, and the calls of sbatch.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -7,10 +8,11 @@ use rustix::fs::{Access, access};
 use serde::Serialize;
 
 use super::error::{ClusterError, Result};
-use super::profile::{ClusterProfile, reserved_flag};
+use super::profile::ClusterProfile;
 use super::reasons::{is_over, state_in_words};
-use super::script::{JobKind, ScriptSettings, script_path, split_workers, write_script};
-use super::slurm;
+use super::sbatch_options::{partitions, reserved_option};
+use super::script::{JobKind, ScriptSettings, WorkerArray, script_path, split_workers, write_script};
+use super::slurm::{self, QueuedJob};
 use super::submission::{
     PIPELINE_FILE, StoredSubmission, Submission, SubmissionName, SubmittedJob, create, submissions, token_of,
     write_jobs,
@@ -161,7 +163,8 @@ pub fn submit(store: &Store, request: &SubmitRequest<'_>) -> Result<SubmitOutcom
     prepare_logs(&plan.logs)?;
     // The lock makes this the only submission; a process that was suspended for so long that it
     // lost the lock finds its number taken.
-    while !create(store, &plan.name, &record(&plan, profile))? {
+    let cluster = slurm::cluster_name(slurm::QUESTION)?;
+    while !create(store, &plan.name, &record(&plan, profile, &cluster))? {
         check_not_under_way(store, evolution)?;
         number += 1;
         plan = plan_submission(request, number)?;
@@ -174,12 +177,13 @@ pub fn submit(store: &Store, request: &SubmitRequest<'_>) -> Result<SubmitOutcom
     Ok(SubmitOutcome::Submitted(Box::new(plan), submitted))
 }
 
-fn record(plan: &SubmissionPlan, profile: &ClusterProfile) -> Submission {
+fn record(plan: &SubmissionPlan, profile: &ClusterProfile, cluster: &str) -> Submission {
     Submission {
         submitted_ms: now_ms(),
         submitter: Process::current(),
         token: plan.token.clone(),
         requeues: profile.requeues,
+        cluster: cluster.to_owned(),
         logs: plan.logs.to_string_lossy().into_owned(),
     }
 }
@@ -239,8 +243,9 @@ fn check_not_under_way(store: &Store, evolution: &str) -> Result<()> {
     let all = with_lost_jobs(store, submissions(store, Some(evolution))?)?;
     let drivers: Vec<&str> = all.iter().filter_map(StoredSubmission::driver).map(|job| job.id.as_str()).collect();
     let recent = &drivers[drivers.len().saturating_sub(20)..];
-    for queued in slurm::jobs_with_ids(recent)?.into_iter().filter(|job| !is_over(&job.state)) {
-        let is_it = |one: &&StoredSubmission| one.driver().is_some_and(|job| job.id == queued.base_id());
+    for queued in slurm::jobs_with_ids(recent, slurm::QUESTION)?.into_iter().filter(|job| !is_over(&job.state)) {
+        let is_it =
+            |one: &&StoredSubmission| one.driver().is_some_and(|job| job.id == queued.base_id()) && one.owns(&queued);
         let Some(submission) = all.iter().find(is_it) else { continue };
         let workers: Vec<&str> =
             submission.jobs.iter().filter(|job| !job.is_driver()).map(|job| job.id.as_str()).collect();
@@ -250,6 +255,9 @@ fn check_not_under_way(store: &Store, evolution: &str) -> Result<()> {
         };
         let by = format!("job {} ({}){workers}", queued.id, state_in_words(&queued.state));
         return Err(under_way(&submission.name, by));
+    }
+    if let Some(newest) = all.last() {
+        check_cluster(newest)?;
     }
     let is_ours = |id: &str| all.iter().flat_map(|one| &one.jobs).any(|job| id.split('_').next() == Some(&job.id));
     for note in store.other_workers(evolution)?.into_iter().filter(|note| note.command == "evolve-round") {
@@ -266,8 +274,8 @@ fn check_not_under_way(store: &Store, evolution: &str) -> Result<()> {
     Ok(())
 }
 
-/// Finds the jobs of submissions that ended between a call of sbatch and the record of its job, and
-/// records them. The lock is held, so that no submission is in progress.
+/// Finds the jobs of submissions that were killed between a call of sbatch and the record of its
+/// job, and records them. The lock is held, so that no submission is in progress.
 pub(super) fn with_lost_jobs(store: &Store, mut all: Vec<StoredSubmission>) -> Result<Vec<StoredSubmission>> {
     // Only the newest submission of an evolution can have lost its jobs: it is looked at before the
     // next one is made.
@@ -277,38 +285,70 @@ pub(super) fn with_lost_jobs(store: &Store, mut all: Vec<StoredSubmission>) -> R
             newest.push(submission);
         }
     }
-    for submission in newest.into_iter().filter(|one| one.jobs.is_empty() && one.ends.is_empty()) {
-        if let Some(job) = slurm::jobs_with_token(&submission.record.token)?.into_iter().next() {
-            let id = job.base_id().to_owned();
-            submission.jobs.push(SubmittedJob { id, kind: JobKind::Driver });
+    for submission in newest.into_iter().filter(|one| one.jobs.len() < one.scripts.max(1)) {
+        let queued = slurm::jobs_with_token(&submission.record.token)?;
+        let lost = lost_jobs(&submission.jobs, &queued);
+        if !lost.is_empty() {
+            submission.jobs.extend(lost);
             write_jobs(store, &submission.name, &submission.jobs)?;
         }
     }
     Ok(all)
 }
 
-/// Checks that the partition allows the time: sbatch accepts a longer one, and the job waits for
-/// ever.
-fn check_time(profile: &ClusterProfile, flags: &[String]) -> Result<()> {
-    let mut all = profile.extra.iter().chain(flags);
-    if all.any(|flag| flag.starts_with("-p") || flag.starts_with("--partition")) {
+/// Returns the jobs of a submission that are in the queue and not recorded, in the order of their
+/// ids.
+fn lost_jobs(recorded: &[SubmittedJob], queued: &[QueuedJob]) -> Vec<SubmittedJob> {
+    let mut arrays: BTreeMap<(usize, &str), Vec<&QueuedJob>> = BTreeMap::new();
+    for job in queued.iter().filter(|job| recorded.iter().all(|one| one.id != job.base_id())) {
+        arrays.entry((job.base_id().len(), job.base_id())).or_default().push(job);
+    }
+    let jobs = arrays.into_iter().map(|((_, id), tasks)| {
+        let array = WorkerArray { count: tasks.iter().map(|task| task.tasks()).sum(), at_most_at_once: 0 };
+        let is_judge = tasks.iter().any(|task| task.name.ends_with("-judge"));
+        let kind = if is_judge { JobKind::Judge(array) } else { JobKind::Driver };
+        SubmittedJob { id: id.to_owned(), kind }
+    });
+    jobs.collect()
+}
+
+/// Checks that the newest submission was not made to another cluster, where its jobs may still run.
+pub(super) fn check_cluster(newest: &StoredSubmission) -> Result<()> {
+    let cluster = slurm::cluster_name(slurm::QUESTION)?;
+    if !newest.may_run_elsewhere(&cluster) {
         return Ok(());
     }
-    let limit = slurm::max_time_of_partition(&profile.partition)?;
-    let parsed = limit.as_deref().and_then(|limit| TimeLimit::parse(limit).ok());
-    if let (Some(limit), Ok(time)) = (parsed, TimeLimit::parse(&profile.time))
-        && time > limit
-    {
-        let problem = format!("{time} is longer than the partition allows, {limit}; the job would wait for ever");
-        return Err(ClusterError::Setting { key: "cluster.time".to_owned(), problem });
+    let ids: Vec<&str> = newest.jobs.iter().map(|job| job.id.as_str()).collect();
+    let other = &newest.record.cluster;
+    let by = format!("jobs {} of the cluster {other}; `visplay cancel` on that cluster ends them", ids.join(", "));
+    Err(under_way(&newest.name, by))
+}
+
+/// Checks that a partition of the jobs allows the time: sbatch accepts a longer one, and the job
+/// waits for ever.
+fn check_time(profile: &ClusterProfile, flags: &[String]) -> Result<()> {
+    let Ok(time) = TimeLimit::parse(&profile.time) else { return Ok(()) };
+    let words: Vec<String> = profile.extra.iter().chain(flags).cloned().collect();
+    let mut longest: Option<TimeLimit> = None;
+    for partition in partitions(&words).unwrap_or_else(|| profile.partition.split(',').map(str::to_owned).collect()) {
+        let limit = slurm::max_time_of_partition(&partition)?;
+        // A partition without a known limit allows every time.
+        let Some(Ok(limit)) = limit.as_deref().map(TimeLimit::parse) else { return Ok(()) };
+        longest = longest.max(Some(limit));
     }
-    Ok(())
+    match longest {
+        Some(limit) if time > limit => {
+            let problem = format!("{time} is longer than the partition allows, {limit}; the job would wait for ever");
+            Err(ClusterError::Setting { key: "cluster.time".to_owned(), problem })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_flags(flags: &[String]) -> Result<()> {
     let failed = |problem: String| Err(ClusterError::Setting { key: "--".to_owned(), problem });
-    if let Some(flag) = flags.iter().find_map(|flag| reserved_flag(flag)) {
-        return failed(format!("{flag} is set by visplay itself"));
+    if let Some(problem) = reserved_option(flags) {
+        return failed(problem);
     }
     if let Some(flag) = flags.iter().find(|flag| flag.contains(|c: char| c.is_control())) {
         return failed(format!("{} has a control character, such as the end of a line", flag.escape_debug()));
@@ -352,4 +392,26 @@ fn program(profile: &ClusterProfile) -> Result<PathBuf, String> {
 
 fn absolute(path: &Path) -> PathBuf {
     path.canonicalize().or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_that_were_not_recorded_are_found_with_their_kind() {
+        let queued = |id: &str, name: &str| QueuedJob { id: id.into(), name: name.into(), ..QueuedJob::default() };
+        let queue = [
+            queued("100_[2-3]", "visplay-nano-r3-judge"),
+            queued("100_0", "visplay-nano-r3-judge"),
+            queued("100_1", "visplay-nano-r3-judge"),
+            queued("99", "visplay-nano-r3-driver"),
+        ];
+        let driver = SubmittedJob { id: "99".into(), kind: JobKind::Driver };
+        let judges =
+            SubmittedJob { id: "100".into(), kind: JobKind::Judge(WorkerArray { count: 4, at_most_at_once: 0 }) };
+        assert_eq!(lost_jobs(&[], &queue), [driver.clone(), judges.clone()]);
+        assert_eq!(lost_jobs(std::slice::from_ref(&driver), &queue), [judges.clone()]);
+        assert_eq!(lost_jobs(&[driver, judges], &queue), []);
+    }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use super::finished::ref_name;
 use super::pipeline::Pipeline;
 use super::{EvolutionError, Result};
+use crate::device::{DeviceChoice, DeviceClass};
 use crate::stages::StageError;
 use crate::store::{ActionKey, Claim, ClaimOutcome, Store, WorkerNote, WorkerRole};
 
@@ -62,9 +63,21 @@ impl<'a> Announcement<'a> {
         if self.store.read_job_file(&name)?.is_some() && self.has_others(round)? {
             return Ok(());
         }
-        self.store.put_job_file(&name, self.pipeline.portable_text()?.as_bytes(), false)?;
+        self.store.put_job_file(&name, self.text()?.as_bytes(), false)?;
         self.round = Some(round);
         Ok(())
+    }
+
+    /// Returns the pipeline file of the announcement. Its device is a class: `auto` may be another
+    /// one on the node of a worker, whose shards would then have other keys.
+    fn text(&self) -> Result<String> {
+        let mut pipeline = self.pipeline.clone();
+        let device = pipeline.model.device.open().map_err(StageError::from)?;
+        pipeline.model.device = match DeviceClass::from_device(&device) {
+            DeviceClass::Cpu => DeviceChoice::Cpu,
+            DeviceClass::Cuda => DeviceChoice::Cuda(None),
+        };
+        pipeline.portable_text()
     }
 
     /// Withdraws the announcement, unless `outcome` is that of a process that was asked to end:
@@ -152,5 +165,26 @@ impl Pipeline {
             }
         }
         toml::to_string(&copy).map_err(|e| StageError::malformed("the pipeline", e).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_is_announced_with_the_class_of_its_device() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open_or_create(folder.path()).expect("a store");
+        let mut pipeline = Pipeline::load(None).expect("the nano pipeline");
+        pipeline.model.device = DeviceChoice::Auto;
+        let expected = match DeviceChoice::Auto.open().expect("a device").is_cpu() {
+            true => DeviceChoice::Cpu,
+            false => DeviceChoice::Cuda(None),
+        };
+        Announcement::new(&store, &pipeline).begin(1).expect("announced");
+        let round = RoundUnderWay { evolution: pipeline.evolution.clone(), round: 1 };
+        let announced = round.pipeline(&store).expect("readable").expect("announced");
+        assert_eq!(announced.model.device, expected);
     }
 }

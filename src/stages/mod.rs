@@ -29,7 +29,7 @@ mod worker;
 pub use self::error::{Result, StageError};
 pub use self::listed_rows::ListedRows;
 pub use self::output::TableOutput;
-pub use self::progress::{Interrupt, NoProgress, Progress, ShardCounts, ShardEvent};
+pub use self::progress::{DrainCause, Interrupt, NoProgress, Progress, ShardCounts, ShardEvent};
 pub use self::rejection::Rejection;
 pub use self::runner::{IdleClock, Runner, ShardOutput, Stage, StageRun};
 pub use self::training_state::OPTIMIZER;

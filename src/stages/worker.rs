@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::progress::{Interrupt, Progress, ShardCounts, ShardEvent};
+use super::progress::{DrainCause, Interrupt, Progress, ShardCounts, ShardEvent};
 use crate::batch_job::BatchJob;
 use crate::store::{Process, ShardNote, Store, WorkerNote, WorkerRole, WorkerState, now_ms};
 
@@ -95,7 +95,7 @@ impl<'p> Worker<'p> {
             while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(pause) {
                 pause = TICK;
                 if let Ok(Some(now)) = store.drain_requested() {
-                    interrupt.request_drain();
+                    interrupt.request_drain(DrainCause::Request);
                     if now {
                         interrupt.request();
                     }
@@ -112,6 +112,11 @@ impl<'p> Worker<'p> {
         };
         let writer = std::thread::Builder::new().name("worker note".into()).spawn(write).ok();
         Self { inner, shared, stop: Some(stop), writer }
+    }
+
+    /// Names the device that the process computes on, once it is known.
+    pub fn computes_on(&self, device: String) {
+        self.shared.note().device = device;
     }
 }
 
@@ -267,6 +272,7 @@ mod tests {
         assert_eq!(note.state, WorkerState::Draining);
         assert!(matches!(interrupt.check_new_shard(), Err(crate::stages::StageError::Drained)));
         interrupt.check().expect("the shard in hand is finished");
+        assert!(!interrupt.is_to_be_continued(), "a worker that was asked to end does not come back");
         drop(worker);
         assert!(store.workers().expect("no error").is_empty());
     }

@@ -168,7 +168,7 @@ fn a_drained_worker_finishes_its_shard_and_the_round_goes_on() {
         assert!(stderr_of(&output).contains("the same command continues"), "{}", stderr_of(&output));
         assert_eq!(leases(&place, store), 0);
         let status = command(&place, store, &["status"]).output().unwrap();
-        assert!(text(&status).contains("nobody works on it"), "{}", text(&status));
+        assert!(text(&status).contains("no worker is running"), "{}", text(&status));
         let watch = command(&place, store, &["status", "--watch", "1"]).output().unwrap();
         assert_eq!(watch.status.code(), Some(1), "{}", stderr_of(&watch));
         // A worker finishes the round without the command that began it.
@@ -224,7 +224,7 @@ fn a_killed_worker_is_named_as_lost_and_its_shard_is_handed_out_again() {
     let status = command(&place, "store", &["status"]).output().unwrap();
     assert!(text(&status).contains("lost: no sign"), "{}", text(&status));
     let why = command(&place, "store", &["why", "round", "1", "--pipeline", "p.toml"]).output().unwrap();
-    assert!(text(&why).contains("nobody works on round 1 of t"), "{}", text(&why));
+    assert!(text(&why).contains("round 1 of t: no worker is running"), "{}", text(&why));
     let rerun = report(&round(&place, "store", &[]).wait_with_output().unwrap());
     assert_eq!(rerun["result"], alone["result"]);
     let why = command(&place, "store", &["why", "round", "1", "--pipeline", "p.toml"]).output().unwrap();

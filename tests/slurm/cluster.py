@@ -1,5 +1,6 @@
 """A Slurm cluster on this machine, and stores whose rounds run on it, for the tests of suite.py."""
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -35,6 +36,29 @@ def wait(what, condition, seconds=120):
         if time.monotonic() > deadline:
             raise Failure(f"{what}: not within {seconds} s")
         time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def stopped_main_thread(pid):
+    """Stops the main thread of a process, while its other threads go on, as if it were in a long computation.
+
+    Yields a function that says whether the process has ended; its parent learns so only when that was asked.
+    """
+    seize, interrupt, detach, every_thread = 0x4206, 0x4207, 17, 0x40000000
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    ptrace.restype = ctypes.c_long
+    check(ptrace(seize, pid, None, None) == 0, f"cannot trace process {pid}: error {ctypes.get_errno()}")
+    ptrace(interrupt, pid, None, None)
+
+    def has_ended():
+        found, status = os.waitpid(pid, os.WNOHANG | every_thread)
+        return found == pid and not os.WIFSTOPPED(status)
+
+    try:
+        yield has_ended
+    finally:
+        ptrace(detach, pid, None, None)
 
 
 class Cluster:
@@ -78,6 +102,10 @@ class Cluster:
 
     def all_over(self):
         return all(job["state"] in OVER for job in self.queue().values())
+
+    def submitted(self):
+        """Ids of all jobs and arrays that Slurm knows."""
+        return {job.split("_")[0] for job in self.queue()}
 
     def processes(self, job=None, node=None):
         """Processes of a job, or of the jobs on a node, without Slurm's own."""
@@ -150,6 +178,7 @@ class Round:
         self.store = self.folder / "the store"
         self.pipeline = pipeline or ROOT / "tests/slurm/round.toml"
         self.profile = self.folder / "cluster.toml"
+        self.ids = {}
         self.write_profile(**profile)
 
     def write_profile(self, workers=3, **keys):
@@ -184,7 +213,18 @@ class Round:
         output = self.cluster.run(*self.submit_words(*arguments))
         jobs = json.loads(output.stdout)["jobs"]
         judges = [job["id"] for job in jobs if job["kind"] == "judge"]
+        self.ids = {job["id"]: job["kind"].upper() for job in jobs}
         return jobs[0]["id"], judges[0] if judges else None
+
+    def end(self, job):
+        """The record of a job's last end; empty if there is none."""
+        files = list(self.store.glob(f"jobs/small/round-0001/*/ended-{job}.json"))
+        return json.loads(files[-1].read_text()) if files else {}
+
+    def makers(self):
+        """Ids of the jobs that made the results."""
+        runs = [json.loads(file.read_text()).get("run", {}) for file in self.results()]
+        return {run["job"]["id"] for run in runs if "job" in run}
 
     def results(self):
         return list((self.store / "results").glob("*/*.json"))

@@ -6,10 +6,12 @@ preempted, stopped, cancelled; and ends that must not be requeued.
 
 Needs root and Debian (scripts/slurm-up installs Slurm). Every round must give the same results as one process alone.
 With --short only the tests run that CI has time for. The outputs of `visplay status` and `visplay why` during each test
-are kept in DIR/records.
+are kept in DIR/records; those that are the same each time are compared with tests/slurm/records (VISPLAY_FREEZE=1 writes
+them).
 """
 import argparse
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -20,9 +22,10 @@ import sys
 import tempfile
 import time
 
-from cluster import ROOT, Cluster, Failure, Round, check, wait
+from cluster import ROOT, Cluster, Failure, Round, check, stopped_main_thread, wait
 
 TESTS = []
+VERIFIED = "checked: no problems"
 SHORT = {"array", "requeued_task", "two_submits", "gate", "refusals"}
 
 
@@ -51,13 +54,27 @@ class Suite:
         (self.records / f"{self.name}-{moment}.txt").write_text(text)
         return text
 
+    def compare_record(self, round_, moment):
+        """Records a moment at which nothing runs, and compares the words about the round with frozen ones."""
+        text = self.record(round_, moment).replace(str(round_.folder), "FOLDER")
+        lines = [line for line in text.splitlines() if not re.match(r"ref |small/", line)]
+        words = "\n".join(re.sub(" +", " ", line) for line in lines) + "\n"
+        for job, kind in round_.ids.items():
+            words = re.sub(rf"(?m)(^ ?|job |-){job}(?=[ _.\[])", rf"\g<1>{kind}", words)
+        words = re.sub(r"\bn[12]\b", "NODE", re.sub(r"\b\d\d:\d\d\b", "TIME", words)).replace(str(self.folder), "FOLDER")
+        frozen = ROOT / "tests/slurm/records" / f"{self.name}-{moment}.txt"
+        if "VISPLAY_FREEZE" in os.environ:
+            frozen.parent.mkdir(exist_ok=True)
+            frozen.write_text(words)
+        check(frozen.read_text() == words, f"not as in {frozen}:\n{words}")
+
     def finish(self, round_):
         """Waits for the end of a round, which must have the results of one process alone."""
         round_.wait_for_end()
         digest = round_.digest()
         check(digest == self.reference, f"digest {digest}, not {self.reference}")
         report = round_.visplay("verify", "--full")
-        check("all as it must be" in report.stdout or report.returncode == 0, report.stdout)
+        check(report.returncode == 0 and VERIFIED in report.stdout, report.stdout)
         self.record(round_, "end")
 
     def make_reference(self):
@@ -76,8 +93,9 @@ def array(suite):
     round_.wait_for_results(20)
     suite.record(round_, "running")
     suite.finish(round_)
-    helped = [task for task in range(3) if "shard" in round_.log(f"{judge}_{task}")]
-    print(f"    judges whose logs name shards: {helped}")
+    judges = {f"{judge}_{task}" for task in range(3)} & round_.makers()
+    check(driver in round_.makers() and judges, f"no judge helped: {round_.makers()}")
+    print(f"    judges that made results: {sorted(judges)}")
     again = suite.cluster.run(*round_.submit_words())
     check('"finished":true' in again.stdout, f"a finished round is submitted again: {again.stdout}")
     check(suite.cluster.all_over(), "jobs were submitted for a finished round")
@@ -92,9 +110,10 @@ def requeued_task(suite):
     wait("a running task", lambda: suite.cluster.state(task) == "RUNNING")
     round_.wait_for_results(10)
     suite.cluster.run("scontrol", "requeue", task)
-    wait("the task in the queue", lambda: suite.cluster.state(task) == "PENDING")
+    waits = lambda: suite.cluster.queue().get(task, {}).get("reason") == "BeginTime"
+    wait("the task in the queue", waits)
     text = suite.record(round_, "requeued")
-    print(f"    status names the return: {'back at' in text}")
+    check(re.search(rf"{task} .*queued: back at \d\d:\d\d", text), f"status does not say when {task} is back:\n{text}")
     suite.finish(round_)
 
 
@@ -187,18 +206,82 @@ def time_limit(suite):
 
 
 @test
+def limit_in_long_work(suite):
+    """At its time limit, the driver is in work that looks at no request, as an update of a large model is."""
+    round_ = suite.round(time="1", warn_before_limit=45, workers=0)
+    driver, _ = round_.submit()
+    round_.wait_for_results(5)
+    [pid] = suite.cluster.processes(job=driver)
+    with stopped_main_thread(pid) as has_ended:
+        wait("the end of the process", has_ended, 90)
+    end = round_.end(driver)
+    check(end.get("is_requeued") and end["code"] == 75, f"no requeue is recorded: {end}\n{round_.logs()}")
+    check(not round_.leases(), f"leases are left: {round_.leases()}")
+    wait("a requeue", lambda: suite.cluster.restarts(driver) >= 1, 60)
+    suite.finish(round_)
+
+
+@test
+def drained(suite):
+    """Workers of jobs are asked to end: their jobs do not come back."""
+    round_ = suite.round(workers=1)
+    driver, judge = round_.submit()
+    wait("two workers", lambda: len(list((round_.store / "workers").glob("*.json"))) == 2)
+    round_.visplay("drain", "--all")
+    wait("the end of all jobs", suite.cluster.all_over, 60)
+    for job in (driver, f"{judge}_0"):
+        check(suite.cluster.restarts(job) == 0, f"{job} was requeued")
+        check(round_.end(job).get("code") == 75, f"{job}: {round_.end(job)}")
+    suite.compare_record(round_, "drained")
+    round_.submit()
+    suite.finish(round_)
+
+
+@test
+def cancelled_at_limit(suite):
+    """A job that drains before its time limit is cancelled, by `visplay cancel` and by scancel: it does not come back."""
+    for command in ("visplay cancel", "scancel"):
+        round_ = suite.round(time="4", warn_before_limit=215, workers=0)
+        driver, _ = round_.submit()
+        round_.wait_for_results(3)
+        [pid] = suite.cluster.processes(job=driver)
+        with stopped_main_thread(pid) as has_ended:
+            wait("a drain", lambda: "draining" in round_.log(driver), 90)
+            words = [suite.program, "cancel", "--store", round_.store] if command == "visplay cancel" else ["scancel", driver]
+            ends = subprocess.Popen([str(word) for word in words], env=suite.cluster.environment)
+            wait("the end of the process", has_ended, 30)
+        check(ends.wait(timeout=70) == 0, f"{command} failed")
+        wait("the end of the job", suite.cluster.all_over, 60)
+        end = round_.end(driver)
+        check(end.get("code") == 130 and not end["is_requeued"], f"{command}: {end}")
+        check(suite.cluster.state(driver) == "CANCELLED", f"{command}: {suite.cluster.state(driver)}")
+        print(f"    {command}: {end['message']}")
+
+
+@test
+def watched(suite):
+    """`status --watch` lasts from the submission to the end of the jobs, and prints JSON only if asked to."""
+    round_ = suite.round(workers=1)
+    round_.submit("--", "--begin=now+4")
+    output = round_.visplay("status", "--watch", "2", "--json")
+    looks = [json.loads(line) for line in output.stdout.splitlines()]
+    check(looks[0]["under_way"] == [] and looks[0]["jobs"]["jobs"], f"no job is awaited: {looks[0]}")
+    check(any(look["under_way"] for look in looks), "the round was not seen")
+    check(round_.is_finished() and looks[-1]["under_way"] == [], f"it ended too early: {looks[-1]}")
+    suite.finish(round_)
+
+
+@test
 def requeue_limit(suite):
     """A job is requeued as often as the profile allows, and the record says why it ended."""
     round_ = suite.round(time="1", warn_before_limit=55, workers=0, requeues=1)
     driver, _ = round_.submit()
     wait("the end of the driver", suite.cluster.all_over, 400)
-    if round_.is_finished():
-        print("    the round finished before the limit: nothing was tested")
-        return
+    check(not round_.is_finished(), "the round finished before the limit; give it less time")
     check(suite.cluster.restarts(driver) == 1, "the driver was not requeued once")
     ends = [file.read_text() for file in round_.store.glob("jobs/small/round-0001/*/ended-*.json")]
     check(any("as often as `requeues` allows" in text for text in ends), f"no record says why: {ends}")
-    suite.record(round_, "limit")
+    suite.compare_record(round_, "limit")
     round_.write_profile()
     round_.submit()
     suite.finish(round_)
@@ -237,7 +320,7 @@ def two_submits(suite):
     """Two submissions at once: one wins, the other names its jobs."""
     round_ = suite.round(workers=1)
     environment = suite.cluster.environment
-    words = round_.submit_words()
+    words, before = round_.submit_words(), suite.cluster.submitted()
     both = [subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
     outputs = [process.communicate(timeout=200) for process in both]
     codes = sorted(process.returncode for process in both)
@@ -246,7 +329,8 @@ def two_submits(suite):
     jobs = re.findall(r'"id":"(\d+)"', next(output[0] for output, process in zip(outputs, both) if process.returncode == 0))
     check(len(jobs) == 2 and all(job in refusal for job in jobs), f"{refusal!r} does not name {jobs}")
     print(f"    {refusal.splitlines()[-2] if len(refusal.splitlines()) > 1 else refusal}")
-    check(len(suite.cluster.queue().keys() & set(jobs)) <= 2, "more jobs than one submission")
+    added = suite.cluster.submitted() - before
+    check(added == set(jobs), f"jobs {added} were submitted, not {jobs}")
     suite.finish(round_)
 
 
@@ -299,7 +383,7 @@ def gate(suite):
     round_ = suite.round(pipeline=pipeline)
     driver, _ = round_.submit("--", "--begin=now+4")
     never_requeued(suite, round_, driver, 3, "gates.mean_confidence")
-    suite.record(round_, "end")
+    suite.compare_record(round_, "end")
 
 
 @test
@@ -314,7 +398,7 @@ def wrong_input(suite):
     driver, _ = round_.submit("--", "--begin=now+4")
     shutil.rmtree(model)
     never_requeued(suite, round_, driver, 2, "model.base")
-    suite.record(round_, "end")
+    suite.compare_record(round_, "end")
 
 
 @contextlib.contextmanager
@@ -390,19 +474,24 @@ def fake_commands(suite, **scripts):
 
 @test
 def killed_submitter(suite):
-    """A submission that is killed before or after sbatch does not block the next one."""
+    """A submission that is killed before, between or after calls of sbatch does not block the next one, and loses no job."""
     real = shutil.which("sbatch")
     for moment, script in [
         ("before", f'case "$*" in *test-only*) exec {real} "$@";; esac; kill -9 $PPID'),
         ("after", f'case "$*" in *test-only*) exec {real} "$@";; esac; {real} "$@"; kill -9 $PPID'),
+        ("after the second", f'case "$*" in *dependency*) {real} "$@"; kill -9 $PPID;; *) exec {real} "$@";; esac'),
     ]:
-        round_ = suite.round(workers=0)
+        round_ = suite.round(workers=1 if moment == "after the second" else 0)
+        before = suite.cluster.submitted()
         environment = suite.cluster.environment | fake_commands(suite, sbatch=script)
         killed = subprocess.run(round_.submit_words(), env=environment, capture_output=True, text=True)
         check(killed.returncode == -signal.SIGKILL, f"{moment}: {killed.returncode}: {killed.stderr}")
         again = suite.cluster.run(*round_.submit_words(), ok=False)
         expected = 0 if moment == "before" else 5
         check(again.returncode == expected, f"{moment}: exit code {again.returncode}: {again.stderr}")
+        [jobs] = [json.loads(file.read_text()) for file in round_.store.glob("jobs/small/round-0001/*/jobs.json")]
+        added = suite.cluster.submitted() - before
+        check({job["id"] for job in jobs} == added, f"{moment}: {jobs} are recorded, {added} submitted")
         suite.finish(round_)
 
 
@@ -429,7 +518,8 @@ def main():
     folder = arguments.folder or tempfile.mkdtemp(prefix="visplay-slurm-")
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     suite = Suite(arguments.program.resolve(), folder)
-    chosen = [t for t in TESTS if not arguments.names or t.__name__ in arguments.names]
+    by_name = {t.__name__: t for t in TESTS}
+    chosen = [by_name[name] for name in arguments.names] or TESTS
     chosen = [t for t in chosen if not arguments.short or t.__name__ in SHORT]
     failed = []
     suite.cluster.up()
@@ -440,8 +530,8 @@ def main():
             try:
                 one(suite)
                 outcome = "passed"
-            except (Failure, subprocess.SubprocessError) as problem:
-                outcome = f"FAILED: {problem}"
+            except (Failure, OSError, ValueError, LookupError, subprocess.SubprocessError) as problem:
+                outcome = f"FAILED: {problem!r}" if not isinstance(problem, Failure) else f"FAILED: {problem}"
                 failed.append(one.__name__)
             print(f"{one.__name__}: {outcome} ({time.monotonic() - began:.0f} s)", flush=True)
             # What a failed test left must not disturb the next one.

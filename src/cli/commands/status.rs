@@ -10,7 +10,7 @@ use crate::cli::args::StoreArgs;
 use crate::cli::output::space_table;
 use crate::cli::output::under_way::UnderWay;
 use crate::cli::{CommandError, Result, Ui, format};
-use crate::evolution::{CurrentRound, current_round, ref_name};
+use crate::evolution::{CurrentRound, RoundUnderWay, current_round, ref_name};
 use crate::store::{Ref, Store, now_ms};
 
 /// Show the evolutions of the store, their refs, and the workers of rounds under way.
@@ -22,7 +22,7 @@ use crate::store::{Ref, Store, now_ms};
   visplay status --json | jq .refs")]
 pub struct StatusArgs {
     /// Show the rounds under way again and again, after this number of seconds, until none is left.
-    /// Ends with exit code 1 if work is left and nobody does it.
+    /// Ends with exit code 1 if no worker is running for a round and no job of it is queued.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     watch: Option<u64>,
     /// List what the space of the store is used for: models, checkpoints, images, tables and so on.
@@ -80,11 +80,12 @@ fn watch(store: &Store, interval: Duration, ui: &Ui) -> Result<()> {
             ui.result(format::time(now_ms()))?;
             under_way.print(ui)?;
         }
-        if under_way.rounds.is_empty() {
-            return ui.result("no round is under way");
+        if under_way.is_over() {
+            return if ui.json { Ok(()) } else { ui.result("no round is under way") };
         }
-        if under_way.is_abandoned() {
-            return Err(CommandError::failed("work is left, and nobody does it"));
+        if let Some(RoundUnderWay { evolution, round }) = under_way.abandoned().next() {
+            return Err(CommandError::failed(format!("no worker is running for round {round} of {evolution}"))
+                .with_hint(format!("run `visplay evolve-round {round}` or `visplay submit {round}`")));
         }
         std::thread::sleep(interval);
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::evolve_round::{RoundChoice, round_choice};
 use crate::cli::args::{PipelineArgs, StoreArgs};
-use crate::cli::{Result, Ui, format};
+use crate::cli::{CommandError, Result, Ui, format};
 use crate::cluster::{
     ClusterProfile, JobKind, SubmissionPlan, SubmitOutcome, SubmitRequest, SubmittedJob, WorkerArray, next_number,
     plan_submission, submit, unusable_nodes,
@@ -55,6 +55,9 @@ pub struct SubmitArgs {
     pipeline: PipelineArgs,
 }
 
+/// Number of nodes with unusable devices at which nothing is submitted any more.
+const TOO_MANY_NODES: usize = 3;
+
 /// Runs `visplay submit`.
 pub fn cmd_submit(args: &SubmitArgs, ui: &Ui) -> Result<()> {
     let pipeline = args.pipeline.load()?;
@@ -67,7 +70,14 @@ pub fn cmd_submit(args: &SubmitArgs, ui: &Ui) -> Result<()> {
         return print_scripts(args, &pipeline, profile, ui);
     }
     let store = args.store.open_or_create()?;
-    leave_out_unusable_nodes(&store, &mut profile, ui)?;
+    let left_out = leave_out_unusable_nodes(&store, &mut profile, ui)?;
+    if left_out.len() >= TOO_MANY_NODES {
+        let message = format!("workers could not use the devices of {} nodes within a day", left_out.len());
+        return Err(CommandError::failed(message).with_hint(
+            "that may not be the nodes' fault: look at the logs of these jobs; to submit nevertheless, list the nodes \
+             in cluster.exclude",
+        ));
+    }
     let round = round_of(args.round, Some(&store), &pipeline)?;
     pipeline.check_files()?;
     if store.head(&pipeline.evolution, IMAGES)?.is_none() {
@@ -96,14 +106,16 @@ fn round_of(round: RoundChoice, store: Option<&Store>, pipeline: &Pipeline) -> R
     })
 }
 
-/// Leaves out the nodes whose devices could not be used lately.
-fn leave_out_unusable_nodes(store: &Store, profile: &mut ClusterProfile, ui: &Ui) -> Result<()> {
-    let nodes = unusable_nodes(store)?;
+/// Leaves out the nodes whose devices could not be used lately, and returns those that the profile
+/// did not leave out.
+fn leave_out_unusable_nodes(store: &Store, profile: &mut ClusterProfile, ui: &Ui) -> Result<Vec<String>> {
+    let mut nodes = unusable_nodes(store)?;
+    nodes.retain(|node| !profile.exclude.contains(node));
     if !nodes.is_empty() {
         ui.say(format!("left out for a day, because a worker could not use the device there: {}", nodes.join(", ")));
-        profile.exclude.extend(nodes);
+        profile.exclude.extend(nodes.iter().cloned());
     }
-    Ok(())
+    Ok(nodes)
 }
 
 /// Prints the scripts; nothing is written, and the store may not exist yet.

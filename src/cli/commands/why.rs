@@ -71,29 +71,25 @@ fn reasons(store: &Store, under_way: &UnderWay, evolution: &str, round: u32) -> 
         return Ok(vec![format!("{name} is finished")]);
     }
     let jobs = under_way.jobs.jobs.iter().filter(|job| job.evolution == evolution && job.round == round);
+    let is_submitted = jobs.clone().any(|job| !job.is_over);
     let mut of_jobs: Vec<String> =
         jobs.map(|job| format!("job {} ({}): {}", job.id, job.kind, job_state(job))).collect();
     of_jobs.extend(under_way.jobs.note.clone());
     let Some(open) = under_way.rounds.iter().find(|open| open.evolution == evolution && open.round == round) else {
-        if !of_jobs.is_empty() {
-            of_jobs.insert(0, format!("{name} has been submitted and has not begun"));
-            return Ok(of_jobs);
-        }
-        let stopped = store.head(evolution, &ref_name(round, "stopped"))?.is_some();
-        return Ok(vec![match stopped {
-            true => format!(
-                "{name} was stopped by a gate; `visplay show {evolution}/{}` shows it",
-                ref_name(round, "stopped")
-            ),
-            false => {
-                format!("{name} has not begun, or has failed; `visplay evolve-round {round}` runs it and says why")
-            }
-        }]);
+        let stopped = ref_name(round, "stopped");
+        let line = if store.head(evolution, &stopped)?.is_some() {
+            format!("{name} was stopped by a gate; `visplay show {evolution}/{stopped}` shows it")
+        } else if is_submitted {
+            format!("{name} has been submitted and has not begun")
+        } else {
+            format!("{name} has not begun, or has failed; `visplay evolve-round {round}` runs it and says why")
+        };
+        of_jobs.insert(0, line);
+        return Ok(of_jobs);
     };
     let Some(foremost) = under_way.foremost(open) else {
-        return Ok(vec![format!(
-            "nobody works on {name}; `visplay evolve-round {round}` or `visplay work` continues it"
-        )]);
+        of_jobs.insert(0, format!("{name}: {}", under_way.without_workers(open)));
+        return Ok(of_jobs);
     };
     let mut lines = vec![format!("{name} is at {}", stage_of(foremost))];
     for sign in under_way.workers_of(open) {

@@ -1,14 +1,16 @@
 //! `visplay work`: takes shards of rounds that are under way.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::args::{DeviceArgs, JobArgs, NodeCacheArgs, StoreArgs, ThreadArgs};
+use crate::cli::args::{DeviceArgs, NodeCacheArgs, StoreArgs, ThreadArgs};
+use crate::cli::duration::parse_duration;
+use crate::cli::job::{Job, JobArgs};
 use crate::cli::session::Session;
-use crate::cli::{CommandError, Result, Ui, exit};
+use crate::cli::{CommandError, Result, Ui};
 use crate::evolution::{EvolutionError, RoundUnderWay, evolve_round, rounds_under_way};
-use crate::stages::{IdleClock, Progress, Runner, StageError, WorkerSpec};
+use crate::stages::{IdleClock, Progress, Runner, StageError, Worker, WorkerSpec};
 use crate::store::WorkerRole;
 
 /// Take shards of the round that is under way, as one of several workers.
@@ -32,9 +34,6 @@ pub struct WorkArgs {
     /// End after this time without work, such as 90s, 10m or 2h.
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     idle: Duration,
-    /// Take no more work after this time, as hours, minutes and seconds (7:45:00) or like --idle.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    until: Option<Duration>,
     /// Try shards again that were set aside because workers were lost with them on two hosts.
     #[arg(long)]
     retry_set_aside: bool,
@@ -64,22 +63,21 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs `visplay work`.
 pub fn cmd_work(args: &WorkArgs, ui: &Ui) -> Result<()> {
-    args.job.end(&args.store, work(args, ui))
+    let job = args.job.begin();
+    job.end(&args.store, work(args, &job, ui))
 }
 
-fn work(args: &WorkArgs, ui: &Ui) -> Result<()> {
+fn work(args: &WorkArgs, job: &Job, ui: &Ui) -> Result<()> {
     let store = args.node_cache.apply(args.store.open()?)?;
     args.threads.start()?;
-    let session = Session::of_worker(store, ui);
-    if let Some(until) = args.until {
-        drain_after(until, &session);
-    }
+    let session = Session::of_worker(store, ui, job);
     let role = match args.role {
         Role::Any => WorkerRole::Any,
         Role::Judge => WorkerRole::Judge,
     };
-    // A GPU that cannot be opened is a fault of this node; another one may do.
-    args.device.open().map_err(|e| CommandError { code: exit::UNUSABLE_NODE, ..e })?;
+    if let Some(device) = args.device.device {
+        device.open().map_err(|e| CommandError::of_worker(StageError::from(e).into()))?;
+    }
     let device = args.device.device.unwrap_or_default().to_string();
     let worker = session.worker(WorkerSpec { command: "work", role, device });
     let idle = IdleClock::start(args.idle);
@@ -98,7 +96,7 @@ fn work(args: &WorkArgs, ui: &Ui) -> Result<()> {
             std::thread::sleep(LOOK_INTERVAL.min(args.idle / 2));
             continue;
         };
-        match work_on(&round, args, &runner) {
+        match work_on(&round, args, &runner, &worker) {
             Ok(()) => {}
             Err(EvolutionError::Stage(StageError::Idle)) => {
                 worker.say("no work is left");
@@ -111,71 +109,24 @@ fn work(args: &WorkArgs, ui: &Ui) -> Result<()> {
                 worker.say(&format!("{}/{}: {e}", round.evolution, round.round));
                 given_up.push((round.evolution, round.round));
             }
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(CommandError::of_worker(e)),
         }
     }
 }
 
 /// Works on a round until it ends.
-fn work_on(round: &RoundUnderWay, args: &WorkArgs, runner: &Runner<'_>) -> Result<(), EvolutionError> {
+fn work_on(
+    round: &RoundUnderWay,
+    args: &WorkArgs,
+    runner: &Runner<'_>,
+    worker: &Worker<'_>,
+) -> Result<(), EvolutionError> {
     let Some(mut pipeline) = round.pipeline(runner.store)? else { return Ok(()) };
     pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
+    // Of another class, this process would compute shards that nobody else looks for.
+    pipeline.model.device.open().map_err(StageError::from)?;
+    worker.computes_on(pipeline.model.device.to_string());
     runner.progress.works_on(&round.evolution, round.round);
     runner.progress.say(&format!("working on round {} of {}", round.round, round.evolution));
     evolve_round(&pipeline, runner, round.round, |_| {}).map(drop)
-}
-
-/// Drains this process after some time.
-fn drain_after(time: Duration, session: &Session) {
-    let (interrupt, end) = (session.interrupt.clone(), Instant::now() + time);
-    std::thread::spawn(move || {
-        while Instant::now() < end {
-            std::thread::sleep(Duration::from_secs(1));
-        }
-        interrupt.request_drain();
-    });
-}
-
-/// Parses a time: `90s`, `10m`, `2h`, or hours, minutes and seconds as batch systems write them.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let problem = || format!("`{text}` is not a time; write one such as 90s, 10m, 2h or 7:45:00");
-    let seconds = match text.split_once(':') {
-        Some(_) => {
-            let parts: Vec<u64> = text.split(':').map(str::parse).collect::<Result<_, _>>().map_err(|_| problem())?;
-            match parts[..] {
-                [minutes, seconds] if seconds < 60 => minutes.checked_mul(60).and_then(|m| m.checked_add(seconds)),
-                [hours, minutes, seconds] if minutes < 60 && seconds < 60 => {
-                    hours.checked_mul(3600).and_then(|h| h.checked_add(minutes * 60 + seconds))
-                }
-                _ => None,
-            }
-        }
-        None => {
-            let (number, unit) = text.split_at(text.len() - text.chars().next_back().map_or(0, char::len_utf8));
-            let unit = match unit {
-                "s" => 1,
-                "m" => 60,
-                "h" => 3600,
-                _ => return Err(problem()),
-            };
-            number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit))
-        }
-    };
-    seconds.filter(|seconds| *seconds <= 365 * 86_400).map(Duration::from_secs).ok_or_else(problem)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_read_as_people_and_batch_systems_write_them() {
-        for (text, seconds) in [("90s", 90), ("10m", 600), ("2h", 7200), ("7:45:00", 27_900), ("5:30", 330), ("0s", 0)]
-        {
-            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in ["", "10", "m", "-1s", "1.5h", "7:60:00", "1:2:3:4", "9999999999999h", "1\u{e9}", ":"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
 }

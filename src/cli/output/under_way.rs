@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Result, Ui, format};
 use crate::cluster::{JobState, JobStates, jobs};
-use crate::evolution::{RoundUnderWay, rounds_under_way};
+use crate::evolution::{RoundUnderWay, ref_name, rounds_under_way};
 use crate::store::{Process, Store, WorkerNote, WorkerRole, WorkerSign, WorkerState, now_ms};
 
 /// A shard that takes this many times as long as is typical is marked as slow.
@@ -27,10 +27,15 @@ impl UnderWay {
     pub fn read(store: &Store) -> Result<Self> {
         let rounds = rounds_under_way(store, None)?;
         let mut jobs = jobs(store, None)?;
-        // Ended jobs of rounds that are finished are history.
-        let is_open =
-            |job: &JobState| rounds.iter().any(|round| round.evolution == job.evolution && round.round == job.round);
-        jobs.jobs.retain(|job| !job.is_over || is_open(job));
+        // Ended jobs of rounds that are finished are history. Those of a round that failed, or that
+        // a gate stopped, say why.
+        let mut shown = Vec::new();
+        for job in jobs.jobs {
+            if !job.is_over || store.head(&job.evolution, &ref_name(job.round, "round"))?.is_none() {
+                shown.push(job);
+            }
+        }
+        jobs.jobs = shown;
         Ok(Self { rounds, workers: store.workers()?, jobs })
     }
 
@@ -40,9 +45,31 @@ impl UnderWay {
         self.workers.iter().filter(is_of_round)
     }
 
-    /// Whether work is left that nobody does.
-    pub fn is_abandoned(&self) -> bool {
-        self.rounds.iter().any(|round| self.workers_of(round).all(|sign| sign.is_lost))
+    /// Returns the rounds that no worker is running for, and none will without a new command: no
+    /// job of theirs is queued.
+    pub fn abandoned(&self) -> impl Iterator<Item = &RoundUnderWay> {
+        let has_worker = |round: &RoundUnderWay| self.workers_of(round).any(|sign| !sign.is_lost);
+        self.rounds.iter().filter(move |round| !self.has_job(round) && !has_worker(round))
+    }
+
+    /// Whether a job of a round is running, or will run without anybody's help.
+    fn has_job(&self, round: &RoundUnderWay) -> bool {
+        let is_of_round = |job: &&JobState| job.evolution == round.evolution && job.round == round.round;
+        self.jobs.jobs.iter().filter(is_of_round).any(will_work)
+    }
+
+    /// Describes a round that no worker is running for.
+    pub fn without_workers(&self, round: &RoundUnderWay) -> String {
+        let number = round.round;
+        match self.has_job(round) {
+            true => "no worker is running yet; its submitted jobs will continue it".to_owned(),
+            false => format!("no worker is running; run `visplay evolve-round {number}` or `visplay submit {number}`"),
+        }
+    }
+
+    /// Whether nothing is under way, and no job will begin something.
+    pub fn is_over(&self) -> bool {
+        self.rounds.is_empty() && !self.jobs.jobs.iter().any(will_work)
     }
 
     /// Returns the rounds in JSON.
@@ -62,7 +89,7 @@ impl UnderWay {
         for round in &self.rounds {
             let name = format!("{}: round {}", round.evolution, round.round);
             let Some(foremost) = self.foremost(round) else {
-                ui.result(format!("{name} is under way, but nobody works on it; `visplay evolve-round {}` or `visplay work` continues it", round.round))?;
+                ui.result(format!("{name} is under way; {}", self.without_workers(round)))?;
                 self.print_workers(round, ui)?;
                 continue;
             };
@@ -127,6 +154,11 @@ impl UnderWay {
         times.sort();
         Some(times)
     }
+}
+
+/// Whether a job is running, or will run without anybody's help.
+fn will_work(job: &JobState) -> bool {
+    !job.is_over && !job.waits_for_ever
 }
 
 /// Describes the stage that a worker is at.
@@ -234,5 +266,44 @@ mod tests {
             assert_eq!(duration(Duration::from_secs(seconds)), text);
         }
         assert_eq!(time_range(Duration::from_secs(5), Duration::from_secs(5)), "about 5 s");
+    }
+
+    /// Rounds 1 and 2 of an evolution, and jobs of these rounds.
+    fn under_way(jobs: &[(u32, bool, bool)]) -> UnderWay {
+        let round = |round| RoundUnderWay { evolution: "e".into(), round };
+        let job = |&(round, is_over, waits_for_ever): &(u32, bool, bool)| JobState {
+            id: "7".into(),
+            kind: "driver",
+            evolution: "e".into(),
+            round,
+            state: String::new(),
+            words: String::new(),
+            reason: None,
+            waits_for_ever,
+            is_over,
+            requeues: 0,
+            requeue_limit: 20,
+            nodes: String::new(),
+            log: std::path::PathBuf::new(),
+        };
+        let jobs = JobStates { jobs: jobs.iter().map(job).collect(), note: None };
+        UnderWay { rounds: vec![round(1), round(2)], workers: Vec::new(), jobs }
+    }
+
+    #[test]
+    fn a_round_whose_job_is_queued_is_not_abandoned() {
+        let abandoned =
+            |jobs: &[(u32, bool, bool)]| under_way(jobs).abandoned().map(|round| round.round).collect::<Vec<_>>();
+        assert_eq!(abandoned(&[]), [1, 2]);
+        assert_eq!(abandoned(&[(1, false, false)]), [2]);
+        assert_eq!(abandoned(&[(1, false, false), (2, false, false)]), [] as [u32; 0]);
+        assert_eq!(abandoned(&[(1, true, false), (2, false, true)]), [1, 2], "they ended, or will never start");
+    }
+
+    #[test]
+    fn a_submitted_job_is_awaited_before_its_round_begins() {
+        let is_over = |jobs: &[(u32, bool, bool)]| UnderWay { rounds: Vec::new(), ..under_way(jobs) }.is_over();
+        assert!(is_over(&[]) && is_over(&[(1, true, false)]) && is_over(&[(1, false, true)]));
+        assert!(!is_over(&[(1, false, false)]));
     }
 }

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::audit::TruthFile;
 use super::ingest::check_sources;
-use crate::cli::args::{DeviceArgs, JobArgs, NodeCacheArgs, PipelineArgs, StoreArgs, ThreadArgs};
+use crate::batch_job::BatchJob;
+use crate::cli::args::{DeviceArgs, NodeCacheArgs, PipelineArgs, StoreArgs, ThreadArgs};
+use crate::cli::job::{Job, JobArgs};
 use crate::cli::output::mistaken_files::say_mistaken_files;
 use crate::cli::output::round_table;
 use crate::cli::session::Session;
@@ -86,10 +88,11 @@ pub(super) fn round_choice(text: &str) -> Result<RoundChoice, String> {
 
 /// Runs `visplay evolve-round`.
 pub fn cmd_evolve_round(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
-    args.job.end(&args.store, run_rounds(args, ui))
+    let job = args.job.begin();
+    job.end(&args.store, run_rounds(args, &job, ui))
 }
 
-fn run_rounds(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
+fn run_rounds(args: &EvolveRoundArgs, job: &Job, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let mut pipeline = args.pipeline.load()?;
     pipeline.model.device = args.device.device.unwrap_or(pipeline.model.device);
@@ -97,7 +100,7 @@ fn run_rounds(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     if args.dry_run {
         return dry_run::print(args, &pipeline, ui);
     }
-    let session = Session::of_worker(args.node_cache.apply(args.store.open_or_create()?)?, ui);
+    let session = Session::of_worker(args.node_cache.apply(args.store.open_or_create()?)?, ui, job);
     let store = &session.store;
     let _alone = args.alone.then(|| claim_alone(store, &pipeline.evolution)).transpose()?;
     let device = pipeline.model.device.to_string();
@@ -105,7 +108,7 @@ fn run_rounds(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
     let runner = Runner { progress: &worker, retry: args.retry_set_aside, ..session.runner() };
     let round = round_of(args, store, &pipeline)?;
     worker.works_on(&pipeline.evolution, round);
-    let ingested = ingest_images(args, &pipeline, &runner)?;
+    let ingested = ingest_images(args, &pipeline, &runner).map_err(command_error)?;
     if let Some(ingested) = &ingested {
         report_images(ingested, store, ui);
         check_sources(ingested)?;
@@ -127,7 +130,7 @@ fn run_rounds(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
             ui.say(format!("  {line}"));
         }
     }
-    let rounds = run?;
+    let rounds = run.map_err(command_error)?;
     withdrawn?;
     let last_found = rounds.iter().filter(|round| round.already_finished).map(|round| round.report.round).max();
     if let (Some(round), Some(ingested)) = (last_found, ingested.filter(|ingested| ingested.new_images > 0)) {
@@ -157,6 +160,15 @@ fn run_rounds(args: &EvolveRoundArgs, ui: &Ui) -> Result<()> {
         }));
     }
     round_table::print(&rounds, &times, store, &pipeline, labels.as_ref(), start, ui)
+}
+
+/// Converts an error of the rounds. In a job of a batch system, a device that cannot be used is a
+/// fault of the node.
+fn command_error(error: EvolutionError) -> CommandError {
+    match BatchJob::current() {
+        Some(_) => CommandError::of_worker(error),
+        None => error.into(),
+    }
 }
 
 /// Claims an evolution for this process alone.
