@@ -128,7 +128,8 @@ impl Store {
             }
             Err(e) => return Err(StoreError::io("open the store", root)(e)),
         }
-        if !root.join(layout::FORMAT).exists() && Self::is_empty_or_half_created(root) {
+        let has_format = unless_stale(|| std::fs::metadata(root.join(layout::FORMAT))).is_ok();
+        if !has_format && Self::is_empty_or_half_created(root) {
             Self::unchecked(root).write_format()?;
         }
         PosixFolder::new(root).remove_stale_temporaries();

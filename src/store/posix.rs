@@ -117,7 +117,9 @@ impl PosixFolder {
     /// Creates the parent folders of `path` and flushes each new level to disk.
     fn create_parent(&self, path: &Path) -> Result<(), StoreError> {
         let Some(parent) = path.parent() else { return Ok(()) };
-        if parent.is_dir() {
+        // The parent of a relative path's first part is the empty path.
+        let is_there = || unless_stale(|| fs::metadata(parent)).is_ok_and(|meta| meta.is_dir());
+        if parent.as_os_str().is_empty() || is_there() {
             return Ok(());
         }
         self.create_parent(parent)?;
