@@ -9,11 +9,13 @@ use super::error::{ClusterError, Result};
 use super::reasons::{is_over, reason_in_words, state_in_words, waits_for_ever};
 use super::script::JobKind;
 use super::slurm::{self, QueuedJob};
-use super::submission::{StoredSubmission, SubmittedJob, submissions};
+use super::submission::{JobEnd, StoredSubmission, SubmittedJob, submissions};
 use crate::store::Store;
 
 /// Number of submissions whose jobs are looked up; jobs of older ones have long ended.
 const RECENT: usize = 50;
+/// Exit code of a process that was asked to end before its work was done.
+const TO_BE_CONTINUED: u8 = 75;
 
 /// The state of a job, or of tasks of an array that have not started yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -136,7 +138,11 @@ fn queued_state(submission: &StoredSubmission, job: &SubmittedJob, queued: &Queu
         evolution: submission.name.evolution.clone(),
         round: submission.name.round,
         state: state.to_owned(),
-        words: state_in_words(state),
+        words: match end {
+            // Slurm takes every code but 0 for a failure.
+            Some(JobEnd { code: TO_BE_CONTINUED, is_requeued: false, .. }) if state == "FAILED" => "ended".to_owned(),
+            _ => state_in_words(state),
+        },
         reason,
         waits_for_ever: state == "PENDING" && waits_for_ever(&queued.reason),
         is_over,
@@ -189,7 +195,7 @@ fn log_of(submission: &StoredSubmission, job: &SubmittedJob, id: &str) -> PathBu
 #[cfg(test)]
 mod tests {
     use super::super::script::WorkerArray;
-    use super::super::submission::{JobEnd, Submission, SubmissionName};
+    use super::super::submission::{Submission, SubmissionName};
     use super::*;
     use crate::store::Process;
 
@@ -287,6 +293,13 @@ mod tests {
             "7 driver ended with exit code 3: round 3 was stopped by a gate [2 of 20] /logs/visplay-nano-r3-driver-7.log"
         );
         assert!(shown(&submission(vec![]), None)[0].starts_with("7 driver submitted ["));
+    }
+
+    #[test]
+    fn a_drained_job_has_not_failed() {
+        let drained = submission(vec![end("7", 75, "drained", false)]);
+        let queue = queue([("7".into(), vec![queued("7", "FAILED", "NonZeroExitCode", 0)])]);
+        assert!(shown(&drained, Some(&queue))[0].starts_with("7 driver ended: drained ["));
     }
 
     #[test]
