@@ -182,7 +182,8 @@ mod tests {
         let drain: fn(&Interrupt) = |interrupt| interrupt.request_drain(DrainCause::Request);
         let stop: fn(&Interrupt) = Interrupt::request;
         let cancel: fn(&Interrupt) = Interrupt::cancel;
-        let cases: [(&[fn(&Interrupt)], bool); 7] = [
+        type Requests<'a> = &'a [fn(&Interrupt)];
+        let cases: [(Requests<'_>, bool); 7] = [
             (&[], false),
             (&[limit], true),
             (&[limit, stop], true),
