@@ -521,6 +521,8 @@ def main():
     arguments = parser.parse_intermixed_args()
     folder = arguments.folder or tempfile.mkdtemp(prefix="visplay-slurm-")
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    # munged runs as a user of its own.
+    pathlib.Path(folder).chmod(0o755)
     suite = Suite(arguments.program.resolve(), folder)
     by_name = {t.__name__: t for t in TESTS}
     chosen = [by_name[name] for name in arguments.names] or TESTS
