@@ -129,7 +129,8 @@ mod tests {
             high - low
         };
         let ratio = width(&clusters) / width(&items);
-        assert!((ratio - 5f64.sqrt()).abs() < 0.2, "{ratio}");
+        // Each width has a standard error of 3 % with 1,000 resamples, so this is three of the ratio.
+        assert!((ratio - 5f64.sqrt()).abs() < 0.3, "{ratio}");
         assert_eq!(cluster_bootstrap(&[], Seed(3)), None);
     }
 
