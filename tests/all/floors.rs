@@ -166,7 +166,7 @@ fn paths_of(module: &Module, text: &str) -> (Vec<Import>, Vec<Import>) {
     let (mut used, mut reexported) = (Vec::new(), Vec::new());
     let mut rest = String::new();
     for statement in code.split_inclusive(';') {
-        let Some(at) = statement.find("use ").filter(|&at| is_use(&statement[..at])) else {
+        let Some((at, _)) = statement.match_indices("use ").find(|&(at, _)| is_use(&statement[..at])) else {
             rest.push_str(statement);
             continue;
         };
@@ -202,7 +202,7 @@ fn paths_of(module: &Module, text: &str) -> (Vec<Import>, Vec<Import>) {
 /// Whether the text before the word `use` makes it a declaration.
 fn is_use(before: &str) -> bool {
     let line = before.rsplit('\n').next().unwrap().trim();
-    line.is_empty() || line.starts_with("pub")
+    line.is_empty() || line == "pub" || line.starts_with("pub(") && line.ends_with(')')
 }
 
 fn is_word(byte: u8) -> bool {
