@@ -129,7 +129,7 @@ mod tests {
             high - low
         };
         let ratio = width(&clusters) / width(&items);
-        // Each width has a standard error of 3 % with 1,000 resamples, so this is three of the ratio.
+        // With 1,000 resamples a width has a standard error of 3 %: three of them for the ratio.
         assert!((ratio - 5f64.sqrt()).abs() < 0.3, "{ratio}");
         assert_eq!(cluster_bootstrap(&[], Seed(3)), None);
     }
