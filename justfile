@@ -10,7 +10,7 @@ test:
 
 # Run the unit tests, and the integration tests that run no model for long.
 test-fast:
-    cargo test --release --lib --test all -- --skip rounds:: --skip round_ --skip next_round --skip crash --skip damage --skip warm_start --skip training_ --skip gradients --skip parity --skip nano_model --skip mutations --skip replay:: --skip collapse:: --skip unfit_models --skip allocation
+    cargo test --release --lib --test all -- --skip rounds:: --skip round_ --skip next_round --skip crash --skip damage --skip warm_start --skip training_ --skip gradients --skip parity --skip nano_model --skip mutations --skip replay:: --skip collapse:: --skip unfit_models --skip allocation --skip many_workers --skip retention --skip file_systems --skip benchmark_scorers
 
 # Kill rounds at 200 random moments, by one process and by two workers on a network file system.
 test-kills:
