@@ -36,7 +36,7 @@ pub fn for_sbatch(value: &str) -> String {
     }
 }
 
-/// Returns a path in which Slurm replaces nothing: `%` begins a placeholder in names of logs.
+/// Returns a path in which Slurm replaces nothing: `%` begins a replaced symbol in names of logs.
 pub fn for_log_name(path: &str) -> String {
     path.replace('%', "%%")
 }

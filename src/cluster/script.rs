@@ -44,7 +44,7 @@ impl JobKind {
         }
     }
 
-    /// Returns the name of the file in the folder of logs, with Slurm's placeholders.
+    /// Returns the name of the file in the folder of logs, with the symbols that Slurm replaces.
     pub fn log_pattern(&self) -> &'static str {
         match self {
             Self::Driver => "%x-%j.log",

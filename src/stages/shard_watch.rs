@@ -72,35 +72,10 @@ impl ShardWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{WorkerNote, WorkerRole, WorkerState};
+    use crate::store::{WorkerNote, WorkerRole};
 
     fn note(units: u64) -> WorkerNote {
-        WorkerNote {
-            process: Process::current(),
-            role: WorkerRole::Any,
-            command: "work".into(),
-            program: "1".into(),
-            evolution: "e".into(),
-            round: 1,
-            job: None,
-            device: "cpu".into(),
-            state: WorkerState::Running,
-            part: String::new(),
-            phase: String::new(),
-            phase_done: 0,
-            phase_total: 0,
-            phase_shards_done: 0,
-            phase_shards: 0,
-            typical_ms: None,
-            shard: None,
-            shards_done: 0,
-            units,
-            tokens: 0,
-            tokens_per_second: 0.0,
-            units_per_second: 0.0,
-            began_ms: 0,
-            written_ms: 0,
-        }
+        WorkerNote { units, ..WorkerNote::new(Process::current(), WorkerRole::Any, "work") }
     }
 
     #[test]

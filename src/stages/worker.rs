@@ -58,32 +58,10 @@ impl<'p> Worker<'p> {
     /// Starts a worker. Requests to drain it are passed to `interrupt`.
     pub fn start(store: &Store, spec: WorkerSpec, inner: &'p dyn Progress, interrupt: &Interrupt) -> Self {
         let WorkerSpec { command, role, device } = spec;
-        let note = WorkerNote {
-            process: Process::current(),
-            role,
-            command: command.to_owned(),
-            program: env!("CARGO_PKG_VERSION").to_owned(),
-            evolution: String::new(),
-            round: 0,
-            job: BatchJob::current(),
-            device,
-            state: WorkerState::Starting,
-            part: String::new(),
-            phase: String::new(),
-            phase_done: 0,
-            phase_total: 0,
-            phase_shards_done: 0,
-            phase_shards: 0,
-            typical_ms: None,
-            shard: None,
-            shards_done: 0,
-            units: 0,
-            tokens: 0,
-            tokens_per_second: 0.0,
-            units_per_second: 0.0,
-            began_ms: now_ms(),
-            written_ms: 0,
-        };
+        let mut note = WorkerNote::new(Process::current(), role, command);
+        note.job = BatchJob::current();
+        note.device = device;
+        note.began_ms = now_ms();
         let shared =
             Arc::new(SharedState { note: Mutex::new(note), units: AtomicU64::new(0), tokens: AtomicU64::new(0) });
         let (stop, stopped) = channel();

@@ -111,6 +111,36 @@ pub struct WorkerNote {
 }
 
 impl WorkerNote {
+    /// Returns the note of a process of this program that has done nothing yet.
+    pub fn new(process: Process, role: WorkerRole, command: &str) -> Self {
+        Self {
+            process,
+            role,
+            command: command.to_owned(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            evolution: String::new(),
+            round: 0,
+            job: None,
+            device: String::new(),
+            state: WorkerState::Starting,
+            part: String::new(),
+            phase: String::new(),
+            phase_done: 0,
+            phase_total: 0,
+            phase_shards_done: 0,
+            phase_shards: 0,
+            typical_ms: None,
+            shard: None,
+            shards_done: 0,
+            units: 0,
+            tokens: 0,
+            tokens_per_second: 0.0,
+            units_per_second: 0.0,
+            began_ms: 0,
+            written_ms: 0,
+        }
+    }
+
     /// Returns the worker's name, by which `visplay drain` knows it: host and process id.
     pub fn name(&self) -> String {
         format!("{}-{}", self.process.host, self.process.pid)
@@ -272,32 +302,7 @@ mod tests {
     use super::*;
 
     fn note(process: Process) -> WorkerNote {
-        WorkerNote {
-            process,
-            role: WorkerRole::Any,
-            command: "work".into(),
-            program: "1".into(),
-            evolution: "e".into(),
-            round: 1,
-            job: None,
-            device: "cpu".into(),
-            state: WorkerState::Waiting,
-            part: String::new(),
-            phase: String::new(),
-            phase_done: 0,
-            phase_total: 0,
-            phase_shards_done: 0,
-            phase_shards: 0,
-            typical_ms: None,
-            shard: None,
-            shards_done: 0,
-            units: 7,
-            tokens: 0,
-            tokens_per_second: 0.0,
-            units_per_second: 0.0,
-            began_ms: 0,
-            written_ms: 0,
-        }
+        WorkerNote { evolution: "e".into(), round: 1, units: 7, ..WorkerNote::new(process, WorkerRole::Any, "work") }
     }
 
     #[test]

@@ -5,8 +5,8 @@ use thiserror::Error;
 use super::PromptPart;
 use crate::benchmarks::item::BenchmarkItem;
 
-/// Placeholders of a template.
-const PLACEHOLDERS: [&str; 4] = ["image", "question", "options", "hint"];
+/// Variables of a template.
+const VARIABLES: [&str; 4] = ["image", "question", "options", "hint"];
 
 /// Form of the options in a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +22,10 @@ pub enum OptionStyle {
 /// Place of the images in a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
-    /// At the placeholder, all of them; marks stay in the text.
-    AtPlaceholder,
+    /// At the variable, all of them; marks stay in the text.
+    AtVariable,
     /// In place of the marks `<image 1>`, `<image 2>`, .. if there are any; else at the
-    /// placeholder.
+    /// variable.
     AtMarks,
 }
 
@@ -40,10 +40,8 @@ pub struct Template {
 /// Error for a template that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {
-    /// A placeholder that does not exist.
-    #[error(
-        "{{{{{0}}}}} is no placeholder; there are {{{{image}}}}, {{{{question}}}}, {{{{options}}}} and {{{{hint}}}}"
-    )]
+    /// A variable that does not exist.
+    #[error("{{{{{0}}}}} is no variable; there are {{{{image}}}}, {{{{question}}}}, {{{{options}}}} and {{{{hint}}}}")]
     Unknown(String),
     /// The question is missing.
     #[error("the template has no {{{{question}}}}")]
@@ -54,12 +52,12 @@ impl Template {
     /// Checks a template.
     ///
     /// # Errors
-    /// It has an unknown placeholder, or none for the question.
+    /// It has an unknown variable, or none for the question.
     pub fn new(text: &str, style: OptionStyle, placement: Placement) -> Result<Self, TemplateError> {
         let mut rest = text;
         while let Some((_, after)) = rest.split_once("{{") {
             let Some((name, after)) = after.split_once("}}") else { break };
-            if !PLACEHOLDERS.contains(&name) {
+            if !VARIABLES.contains(&name) {
                 return Err(TemplateError::Unknown(name.to_owned()));
             }
             rest = after;
@@ -75,7 +73,7 @@ impl Template {
         Self { text: text.to_owned(), style, placement }
     }
 
-    /// Fills the template with an item's parts. Without a placeholder for images they come first.
+    /// Fills the template with an item's parts. Without a variable for images they come first.
     pub fn fill(&self, item: &BenchmarkItem) -> Vec<PromptPart> {
         let options = self.options(item);
         let parts = [
@@ -84,9 +82,9 @@ impl Template {
             ("{{hint}}", item.hint.as_deref().unwrap_or_default()),
         ];
         let lines = self.text.split_inclusive('\n').filter(|line| {
-            parts.iter().all(|(placeholder, part)| {
-                !part.is_empty() || *placeholder == "{{question}}" || !line.contains(placeholder)
-            })
+            parts
+                .iter()
+                .all(|(variable, part)| !part.is_empty() || *variable == "{{question}}" || !line.contains(variable))
         });
         let text: String = lines.map(|line| fill_once(line, &parts)).collect();
         let text = if text.contains("{{image}}") { text } else { format!("{{{{image}}}}{text}") };
@@ -94,7 +92,7 @@ impl Template {
         let without = text.replacen("{{image}}", "", 1);
         match self.placement {
             Placement::AtMarks if first_mark(&without, count).is_some() => at_marks(&without, count),
-            _ => at_placeholder(&text, count),
+            _ => at_variable(&text, count),
         }
     }
 
@@ -112,20 +110,20 @@ impl Template {
     }
 }
 
-/// Replaces placeholders from left to right, so that an item's text is never searched for them.
+/// Replaces variables from left to right, so that an item's text is never searched for them.
 fn fill_once(line: &str, parts: &[(&str, &str)]) -> String {
     let (mut filled, mut rest) = (String::new(), line);
-    while let Some((at, (placeholder, part))) =
+    while let Some((at, (variable, part))) =
         parts.iter().filter_map(|part| Some((rest.find(part.0)?, part))).min_by_key(|(at, _)| *at)
     {
         filled.push_str(&rest[..at]);
         filled.push_str(part);
-        rest = &rest[at + placeholder.len()..];
+        rest = &rest[at + variable.len()..];
     }
     filled + rest
 }
 
-fn at_placeholder(text: &str, count: usize) -> Vec<PromptPart> {
+fn at_variable(text: &str, count: usize) -> Vec<PromptPart> {
     let (before, after) = text.split_once("{{image}}").unwrap_or(("", text));
     let images = (0..count).map(PromptPart::Image);
     let texts = |text: &str| (!text.is_empty()).then(|| PromptPart::Text(text.to_owned()));
@@ -244,14 +242,14 @@ mod tests {
 
     #[test]
     fn templates_are_checked() {
-        let new = |text| Template::new(text, OptionStyle::Dotted, Placement::AtPlaceholder);
+        let new = |text| Template::new(text, OptionStyle::Dotted, Placement::AtVariable);
         assert_eq!(new("{{question}} {{choices}}"), Err(TemplateError::Unknown("choices".into())));
         assert_eq!(new("{{image}}"), Err(TemplateError::NoQuestion));
         let template = new("Look:\n{{image}}\n{{question}}").unwrap();
         assert_eq!(shown(&template.fill(&item("What?", 2))), "Look:\n[0][1]\nWhat?");
         assert_eq!(
             TemplateError::Unknown("x".into()).to_string(),
-            "{{x}} is no placeholder; there are {{image}}, {{question}}, {{options}} and {{hint}}"
+            "{{x}} is no variable; there are {{image}}, {{question}}, {{options}} and {{hint}}"
         );
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn template(item: &BenchmarkItem, protocol: Protocol) -> Option<Templ
     };
     let placement = match (protocol, item.benchmark) {
         (Protocol::VlmEvalKit, Mmmu) => Placement::AtMarks,
-        _ => Placement::AtPlaceholder,
+        _ => Placement::AtVariable,
     };
     Some(Template::unchecked(text, style, placement))
 }
